@@ -1,0 +1,25 @@
+// What the addon exports, and nothing else. lib/native.ts is its typed view.
+#include <napi.h>
+
+#include "addon/engine_object.h"
+#include "addon/errors.h"
+#include "addon/inspect.h"
+#include "addon/machine.h"
+
+namespace coldstart {
+
+Napi::Object Init(Napi::Env env, Napi::Object exports) {
+  env.SetInstanceData(new AddonData());  // Node deletes it with the environment
+  exports.Set("Engine", EngineObject::Define(env));
+  exports.Set("inspectGguf", Napi::Function::New<InspectGguf>(env, "inspectGguf"));
+  exports.Set("listDevices", Napi::Function::New<ListDevices>(env, "listDevices"));
+  exports.Set("setErrorClass", Napi::Function::New<SetErrorClass>(env, "setErrorClass"));
+  exports.Set("versions", Napi::Function::New<Versions>(env, "versions"));
+  return exports;
+}
+
+}  // namespace coldstart
+
+// The macro wants a function of the global namespace.
+static Napi::Object InitColdstart(Napi::Env env, Napi::Object exports) { return coldstart::Init(env, exports); }
+NODE_API_MODULE(coldstart, InitColdstart)

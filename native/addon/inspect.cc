@@ -1,0 +1,19 @@
+#include "addon/inspect.h"
+
+#include "addon/errors.h"
+#include "addon/gguf_convert.h"
+#include "addon/options.h"
+
+namespace coldstart {
+
+Napi::Value InspectGguf(const Napi::CallbackInfo& info) {
+  return AtEdge(info.Env(), [&]() -> Napi::Value {
+    auto work = [path = ReadString(info[0], "path"), limit = ReadNumber(info[1], "arrayLimit")] {
+      return ReadGguf(*OpenFile(path), limit < 9e15 ? static_cast<uint64_t>(limit) : UINT64_MAX);
+    };
+    auto to_js = [](Napi::Env env, const GgufFile& file) -> Napi::Value { return ToJs(env, file); };
+    return PromiseWorker<decltype(work), decltype(to_js)>::Start(info.Env(), std::move(work), std::move(to_js));
+  });
+}
+
+}  // namespace coldstart

@@ -1,0 +1,217 @@
+#include "engine/sampler.h"
+
+#include <algorithm>
+#include <cfloat>
+#include <cmath>
+
+#include "base/error.h"
+
+namespace coldstart {
+
+namespace {
+
+// The largest logit's index; ties go to the lower one. Throws kNumericError.
+size_t CheckedArgmax(const float* logits, size_t count) {
+  // Without branches inside, so that it is vectorized: NaN and +Inf fail the comparison.
+  bool finite = true;
+  float largest = -INFINITY;
+  for (size_t i = 0; i < count; ++i) {
+    finite &= logits[i] <= FLT_MAX;
+    largest = logits[i] > largest ? logits[i] : largest;
+  }
+  if (!finite || largest == -INFINITY) {
+    const auto bad = static_cast<size_t>(std::find_if(logits, logits + count, [](float x) { return !(x <= FLT_MAX); }) - logits);
+    const std::string what = bad == count ? "every logit is -Inf" : "logit " + std::to_string(bad) + " is " + (std::isnan(logits[bad]) ? "NaN" : "+Inf");
+    throw Error(ErrorCode::kNumericError, "The model computed no usable probabilities: " + what + ".",
+                "The weights may be damaged (load with checkTensors: true to look for NaN), or the model overflows in this "
+                "precision: use another quantization, kvCache type f16 or f32, or flashAttention: false.",
+                {{"logit", static_cast<double>(bad)}});
+  }
+  return static_cast<size_t>(std::find(logits, logits + count, largest) - logits);
+}
+
+bool Larger(const llama_token_data& a, const llama_token_data& b) {
+  return a.logit > b.logit || (a.logit == b.logit && a.id < b.id);
+}
+
+// The `k` largest of `logits`, largest first, into `out`. One pass over the logits; most blocks of it are passed over
+// after a look at their maximum.
+void SelectLargest(const float* logits, size_t count, size_t k, std::vector<llama_token_data>& out) {
+  constexpr size_t kBlock = 64;
+  out.clear();
+  for (size_t start = 0; start < count; start += kBlock) {
+    const size_t end = std::min(start + kBlock, count);
+    if (out.size() == k) {
+      float block_largest = -INFINITY;
+      for (size_t i = start; i < end; ++i) block_largest = logits[i] > block_largest ? logits[i] : block_largest;
+      if (block_largest <= out.front().logit) continue;
+    }
+    for (size_t i = start; i < end; ++i) {
+      // `out` is a heap with its smallest in front.
+      const llama_token_data candidate{static_cast<llama_token>(i), logits[i], 0.0f};
+      if (out.size() < k) {
+        out.push_back(candidate);
+        std::push_heap(out.begin(), out.end(), Larger);
+      } else if (Larger(candidate, out.front())) {
+        std::pop_heap(out.begin(), out.end(), Larger);
+        out.back() = candidate;
+        std::push_heap(out.begin(), out.end(), Larger);
+      }
+    }
+  }
+  std::sort_heap(out.begin(), out.end(), Larger);
+}
+
+// log(sum(exp(logits))), without overflow.
+double LogSumExp(const float* logits, size_t count, float largest) {
+  double sum = 0.0;
+  for (size_t i = 0; i < count; ++i) sum += std::exp(static_cast<double>(logits[i] - largest));
+  return static_cast<double>(largest) + std::log(sum);
+}
+
+}  // namespace
+
+Sampler::Sampler(const llama_vocab* vocab, const SamplingOptions& options)
+    : vocab_(vocab),
+      options_(options),
+      vocab_size_(static_cast<size_t>(llama_vocab_n_tokens(vocab))),
+      chain_(nullptr, llama_sampler_free),
+      grammar_(nullptr, llama_sampler_free) {
+  // Tokens the model's author never wants sampled.
+  int32_t suppressed = 0;
+  const llama_token* suppress = llama_vocab_get_suppress_tokens(vocab, &suppressed);
+  for (int32_t i = 0; i < suppressed; ++i) options_.logit_bias.push_back({suppress[i], -INFINITY});
+  if (!options_.grammar.empty()) {
+    grammar_.reset(llama_sampler_init_grammar(vocab, options_.grammar.c_str(), "root"));
+    if (grammar_ == nullptr) {
+      throw Error(ErrorCode::kInvalidGrammar, "The grammar is not valid GBNF, or has no rule named root.",
+                  "Check it against llama.cpp's grammars/README.md.");
+    }
+  }
+  BuildChain();
+}
+
+void Sampler::BuildChain() {
+  llama_sampler_chain_params params = llama_sampler_chain_default_params();
+  params.no_perf = true;
+  chain_.reset(llama_sampler_chain_init(params));
+  const auto add = [&](llama_sampler* sampler) { llama_sampler_chain_add(chain_.get(), sampler); };
+  const SamplingOptions& o = options_;
+  constexpr size_t kMinKeep = 1;
+  bool needs_all = false;  // something looks at every token before any truncation
+
+  if (o.repeat_penalty != 1.0f || o.frequency_penalty != 0.0f || o.presence_penalty != 0.0f) {
+    add(llama_sampler_init_penalties(static_cast<int32_t>(vocab_size_), o.penalty_last_tokens, o.repeat_penalty, o.frequency_penalty, o.presence_penalty));
+    needs_all = true;
+  }
+  if (o.dry_multiplier != 0.0f) {
+    std::vector<const char*> breakers;
+    for (const std::string& breaker : o.dry_breakers) breakers.push_back(breaker.c_str());
+    add(llama_sampler_init_dry(vocab_, o.dry_multiplier, o.dry_base, o.dry_allowed_length, o.dry_last_tokens, breakers.data(), breakers.size()));
+    needs_all = true;
+  }
+
+  // The order of llama.cpp's common_params_sampling.
+  if (o.temperature <= 0.0f) {
+    greedy_ = !needs_all;
+    add(llama_sampler_init_greedy());
+  } else if (o.mirostat == 1) {
+    add(llama_sampler_init_temp(o.temperature));
+    add(llama_sampler_init_mirostat(static_cast<int32_t>(vocab_size_), o.seed, o.mirostat_tau, o.mirostat_eta, 100));
+  } else if (o.mirostat == 2) {
+    add(llama_sampler_init_temp(o.temperature));
+    add(llama_sampler_init_mirostat_v2(o.seed, o.mirostat_tau, o.mirostat_eta));
+  } else {
+    if (o.top_k > 0) {
+      if (needs_all) {
+        add(llama_sampler_init_top_k(o.top_k));
+      } else {
+        preselect_k_ = o.top_k;
+      }
+    }
+    if (o.typical_p < 1.0f) add(llama_sampler_init_typical(o.typical_p, kMinKeep));
+    if (o.top_p < 1.0f) add(llama_sampler_init_top_p(o.top_p, kMinKeep));
+    if (o.min_p > 0.0f) add(llama_sampler_init_min_p(o.min_p, kMinKeep));
+    if (o.xtc_probability > 0.0f) add(llama_sampler_init_xtc(o.xtc_probability, o.xtc_threshold, kMinKeep, o.seed));
+    add(llama_sampler_init_temp(o.temperature));
+    add(llama_sampler_init_dist(o.seed));
+  }
+}
+
+void Sampler::AcceptPrompt(const std::vector<llama_token>& prompt) {
+  // The grammar is about the answer only.
+  for (const llama_token token : prompt) llama_sampler_accept(chain_.get(), token);
+}
+
+Sample Sampler::Next(float* logits) {
+  const size_t largest = CheckedArgmax(logits, vocab_size_);
+  // The model's own distribution, to be reported, before anything below changes it.
+  double log_total = 0.0;
+  Sample sample{};
+  if (options_.logprobs >= 0) {
+    log_total = LogSumExp(logits, vocab_size_, logits[largest]);
+    SelectLargest(logits, vocab_size_, std::min(static_cast<size_t>(options_.logprobs), vocab_size_), candidates_);
+    for (const llama_token_data& candidate : candidates_) {
+      sample.top.push_back({candidate.id, static_cast<float>(static_cast<double>(candidate.logit) - log_total)});
+    }
+  }
+  std::vector<float> unbiased;
+  for (const llama_logit_bias& bias : options_.logit_bias) {
+    unbiased.push_back(logits[bias.token]);
+    logits[bias.token] += bias.bias;
+  }
+  sample.token = greedy_ && grammar_ == nullptr && options_.logit_bias.empty() ? static_cast<llama_token>(largest) : Pick(logits);
+  if (options_.logprobs >= 0) {
+    for (size_t i = options_.logit_bias.size(); i-- > 0;) logits[options_.logit_bias[i].token] = unbiased[i];
+    sample.logprob = static_cast<float>(static_cast<double>(logits[sample.token]) - log_total);
+  }
+  llama_sampler_accept(chain_.get(), sample.token);
+  if (grammar_ != nullptr) llama_sampler_accept(grammar_.get(), sample.token);
+  return sample;
+}
+
+void Sampler::FillCandidates(const float* logits) {
+  candidates_.resize(vocab_size_);
+  for (size_t i = 0; i < vocab_size_; ++i) candidates_[i] = {static_cast<llama_token>(i), logits[i], 0.0f};
+}
+
+llama_token Sampler::Pick(const float* logits) {
+  const auto choose = [&](bool sorted) {
+    llama_token_data_array array{candidates_.data(), candidates_.size(), -1, sorted};
+    llama_sampler_apply(chain_.get(), &array);
+    return array.data[array.selected].id;
+  };
+  const auto k = static_cast<size_t>(preselect_k_);
+  if (k > 0 && k < vocab_size_) {
+    SelectLargest(logits, vocab_size_, k, candidates_);
+  } else {
+    FillCandidates(logits);
+  }
+  const llama_token token = choose(preselect_k_ > 0 && k < vocab_size_);
+  if (grammar_ == nullptr || GrammarAllows(token)) return token;
+
+  // Checking one token is cheap and usually enough; only when it is refused is the grammar asked about all of them
+  // (as llama.cpp's common_sampler_sample does).
+  FillCandidates(logits);
+  llama_token_data_array array{candidates_.data(), candidates_.size(), -1, false};
+  llama_sampler_apply(grammar_.get(), &array);
+  std::erase_if(candidates_, [](const llama_token_data& candidate) { return candidate.logit == -INFINITY; });
+  if (candidates_.empty()) {
+    throw Error(ErrorCode::kInvalidGrammar, "The grammar allows none of the model's tokens at this point.",
+                "Check that every path through the grammar can be spelled with this vocabulary.");
+  }
+  if (k > 0 && k < candidates_.size()) {
+    std::partial_sort(candidates_.begin(), candidates_.begin() + static_cast<std::ptrdiff_t>(k), candidates_.end(), Larger);
+    candidates_.resize(k);
+  }
+  return choose(false);
+}
+
+bool Sampler::GrammarAllows(llama_token token) {
+  llama_token_data one{token, 1.0f, 0.0f};
+  llama_token_data_array array{&one, 1, -1, false};
+  llama_sampler_apply(grammar_.get(), &array);
+  return one.logit != -INFINITY;
+}
+
+}  // namespace coldstart

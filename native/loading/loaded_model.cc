@@ -1,0 +1,97 @@
+#include "loading/loaded_model.h"
+
+#include <algorithm>
+#include <cctype>
+
+#include "backends/log.h"
+#include "base/error.h"
+
+namespace coldstart {
+
+namespace {
+
+llama_load_mode LoadMode(const ModelOptions& options) {
+  if (options.mmap) return options.mlock ? LLAMA_LOAD_MODE_MMAP_MLOCK : LLAMA_LOAD_MODE_MMAP;
+  return options.mlock ? LLAMA_LOAD_MODE_MLOCK : LLAMA_LOAD_MODE_NONE;
+}
+
+// llama.cpp returns null and explains itself in its log; there is no error code.
+bool SaysOutOfMemory(const std::string& log) {
+  std::string lower = log;
+  std::transform(lower.begin(), lower.end(), lower.begin(), [](unsigned char c) { return static_cast<char>(std::tolower(c)); });
+  return lower.find("failed to allocate") != std::string::npos || lower.find("unable to allocate") != std::string::npos ||
+         lower.find("out of memory") != std::string::npos || lower.find("bad_alloc") != std::string::npos;
+}
+
+[[noreturn]] void ThrowLoadFailure(const std::string& what, const std::string& log, const std::string& path) {
+  const std::string because = log.empty() ? "llama.cpp gave no reason" : log;
+  if (SaysOutOfMemory(log)) {
+    throw Error(ErrorCode::kOutOfMemory, what + ": " + because + ".",
+                "Use fewer gpuLayers, a shorter contextLength, a quantized kvCache, or a smaller quantization of the model.",
+                {{"path", path}});
+  }
+  throw Error(ErrorCode::kLoadFailed, what + ": " + because + ".",
+              "Set COLDSTART_LOG=info to see llama.cpp's whole log; check that the file is complete.", {{"path", path}});
+}
+
+}  // namespace
+
+ModelPtr LoadModel(const ModelOptions& options, const std::function<bool(float)>& on_progress) {
+  StartLlama();
+  struct Progress {
+    const std::function<bool(float)>& report;
+    bool given_up = false;
+  } progress{on_progress};
+
+  llama_model_params params = llama_model_default_params();
+  params.n_gpu_layers = options.gpu_layers;
+  params.load_mode = LoadMode(options);
+  params.check_tensors = options.check_tensors;
+  params.progress_callback = [](float value, void* data) {
+    auto* state = static_cast<Progress*>(data);
+    state->given_up = state->given_up || !state->report(value);
+    return !state->given_up;
+  };
+  params.progress_callback_user_data = &progress;
+
+  const LogCapture log;
+  ModelPtr model(llama_model_load_from_file(options.path.c_str(), params), llama_model_free);
+  if (progress.given_up) {
+    throw Error(ErrorCode::kAborted, "Loading was aborted.", "Nothing was kept; load again when needed.", {{"path", options.path}});
+  }
+  if (model == nullptr) ThrowLoadFailure("The model could not be loaded", log.Errors(), options.path);
+  return model;
+}
+
+ContextPtr CreateContext(llama_model* model, const ContextOptions& options) {
+  llama_context_params params = llama_context_default_params();
+  params.n_ctx = options.context_length;
+  params.n_batch = std::min(options.batch_size, options.context_length);
+  params.n_ubatch = params.n_batch;
+  params.n_seq_max = options.parallel;
+  // Logits are computed for one token of each sequence at most; the default reserves room for a whole batch of them.
+  params.n_outputs_max = options.parallel;
+  params.n_threads = static_cast<int32_t>(options.threads);
+  params.n_threads_batch = static_cast<int32_t>(options.threads);
+  params.type_k = options.key_type;
+  params.type_v = options.value_type;
+  params.flash_attn_type = options.flash_attention;
+  params.kv_unified = true;  // one pool of cells for all sequences
+  params.no_perf = true;
+
+  const LogCapture log;
+  ContextPtr context(llama_init_from_model(model, params), llama_free);
+  if (context == nullptr) ThrowLoadFailure("The context could not be created", log.Errors(), "");
+  return context;
+}
+
+ggml_type KvTypeByName(const std::string& name) {
+  // What llama.cpp's own tools accept for --cache-type-k.
+  for (const ggml_type type : {GGML_TYPE_F32, GGML_TYPE_F16, GGML_TYPE_BF16, GGML_TYPE_Q8_0, GGML_TYPE_Q4_0, GGML_TYPE_Q4_1,
+                               GGML_TYPE_IQ4_NL, GGML_TYPE_Q5_0, GGML_TYPE_Q5_1}) {
+    if (name == ggml_type_name(type)) return type;
+  }
+  return GGML_TYPE_COUNT;
+}
+
+}  // namespace coldstart

@@ -1,0 +1,78 @@
+// coldstart_testing.node: opens the pure parts of native/ to mocha. Never shipped.
+#include <napi.h>
+
+#include "addon/errors.h"
+#include "addon/gguf_convert.h"
+#include "engine/scheduler.h"
+#include "engine/text_stream.h"
+#include "loading/gguf.h"
+
+namespace coldstart {
+namespace {
+
+std::string_view BytesOf(const Napi::Value& value) {
+  const auto buffer = value.As<Napi::Uint8Array>();
+  return {reinterpret_cast<const char*>(buffer.Data()), buffer.ByteLength()};
+}
+
+// readGguf(bytes, arrayLimit): GgufHeader
+Napi::Value ReadGgufBytes(const Napi::CallbackInfo& info) {
+  return AtEdge(info.Env(), [&]() -> Napi::Value {
+    const auto limit = static_cast<uint64_t>(info[1].As<Napi::Number>().Int64Value());
+    return ToJs(info.Env(), ReadGguf(*OpenMemory(BytesOf(info[0])), limit));
+  });
+}
+
+// textStream(stop, pieces): { texts: what each piece released, rest: what the end released, matched }
+Napi::Value RunTextStream(const Napi::CallbackInfo& info) {
+  const Napi::Env env = info.Env();
+  return AtEdge(env, [&]() -> Napi::Value {
+    std::vector<std::string> stop;
+    const auto stop_array = info[0].As<Napi::Array>();
+    for (uint32_t i = 0; i < stop_array.Length(); ++i) stop.push_back(stop_array.Get(i).As<Napi::String>().Utf8Value());
+    TextStream stream(stop);
+    const auto pieces = info[1].As<Napi::Array>();
+    Napi::Array texts = Napi::Array::New(env);
+    // As buffers, so that a test sees the bytes and not what a conversion made of them.
+    const auto to_buffer = [env](const std::string& text) { return Napi::Buffer<char>::Copy(env, text.data(), text.size()); };
+    for (uint32_t i = 0; i < pieces.Length(); ++i) texts.Set(i, to_buffer(stream.Push(BytesOf(pieces.Get(i)))));
+    Napi::Object result = Napi::Object::New(env);
+    result.Set("texts", texts);
+    result.Set("rest", to_buffer(stream.Finish()));
+    if (stream.matched_stop() != nullptr) result.Set("matched", *stream.matched_stop());
+    return result;
+  });
+}
+
+// planStep([{ tokens, decoding }], budget, start): number[]
+Napi::Value RunPlanStep(const Napi::CallbackInfo& info) {
+  const Napi::Env env = info.Env();
+  return AtEdge(env, [&]() -> Napi::Value {
+    std::vector<Pending> requests;
+    const auto array = info[0].As<Napi::Array>();
+    for (uint32_t i = 0; i < array.Length(); ++i) {
+      const auto object = array.Get(i).As<Napi::Object>();
+      requests.push_back({object.Get("tokens").As<Napi::Number>().Uint32Value(), object.Get("decoding").As<Napi::Boolean>().Value()});
+    }
+    const std::vector<uint32_t> grants =
+        PlanStep(requests, info[1].As<Napi::Number>().Uint32Value(), static_cast<uint64_t>(info[2].As<Napi::Number>().Int64Value()));
+    Napi::Array result = Napi::Array::New(env, grants.size());
+    for (uint32_t i = 0; i < grants.size(); ++i) result.Set(i, grants[i]);
+    return result;
+  });
+}
+
+Napi::Object Init(Napi::Env env, Napi::Object exports) {
+  env.SetInstanceData(new AddonData());
+  exports.Set("setErrorClass", Napi::Function::New<SetErrorClass>(env, "setErrorClass"));
+  exports.Set("readGguf", Napi::Function::New<ReadGgufBytes>(env, "readGguf"));
+  exports.Set("textStream", Napi::Function::New<RunTextStream>(env, "textStream"));
+  exports.Set("planStep", Napi::Function::New<RunPlanStep>(env, "planStep"));
+  return exports;
+}
+
+}  // namespace
+}  // namespace coldstart
+
+static Napi::Object InitTesting(Napi::Env env, Napi::Object exports) { return coldstart::Init(env, exports); }
+NODE_API_MODULE(coldstart_testing, InitTesting)

@@ -1,0 +1,35 @@
+// class Engine of the addon (lib/native.ts: NativeEngine).
+#pragma once
+
+#include <napi.h>
+
+#include <memory>
+
+namespace coldstart {
+
+class EngineBinding;
+
+class EngineObject : public Napi::ObjectWrap<EngineObject> {
+ public:
+  static Napi::Function Define(Napi::Env env);
+
+  // new Engine(options, onEvents): starts to load. onEvents(events) is called on the JavaScript thread.
+  explicit EngineObject(const Napi::CallbackInfo& info);
+  ~EngineObject() override;
+
+ private:
+  // submit(request): its events carry request.id.
+  void Submit(const Napi::CallbackInfo& info);
+  // cancel(id): unknown ids are ignored, the request may just have ended.
+  void Cancel(const Napi::CallbackInfo& info);
+  // stop(): the event "closed" follows.
+  void Stop(const Napi::CallbackInfo& info);
+  // tokenize(text, addSpecial, parseSpecial): Promise<number[]>
+  Napi::Value Tokenize(const Napi::CallbackInfo& info);
+  // detokenize(tokens, renderSpecial): Promise<string>
+  Napi::Value Detokenize(const Napi::CallbackInfo& info);
+
+  std::shared_ptr<EngineBinding> binding_;
+};
+
+}  // namespace coldstart

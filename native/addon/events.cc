@@ -1,0 +1,146 @@
+#include "addon/events.h"
+
+#include "addon/errors.h"
+#include "addon/gguf_convert.h"
+
+namespace coldstart {
+
+namespace {
+
+Napi::Object NewEvent(Napi::Env env, const char* type) {
+  Napi::Object object = Napi::Object::New(env);
+  object.Set("type", type);
+  return object;
+}
+
+const char* ReasonName(FinishReason reason) {
+  switch (reason) {
+    case FinishReason::kStop: return "stop";
+    case FinishReason::kStopString: return "stopString";
+    case FinishReason::kLength: return "length";
+    case FinishReason::kContext: return "context";
+    case FinishReason::kAborted: return "aborted";
+  }
+  return "aborted";
+}
+
+struct ToObject {
+  Napi::Env env;
+
+  Napi::Object operator()(const LoadProgress& event) const {
+    Napi::Object object = NewEvent(env, "progress");
+    object.Set("fraction", event.fraction);
+    return object;
+  }
+
+  Napi::Object operator()(const Loaded& event) const {
+    Napi::Object object = NewEvent(env, "loaded");
+    object.Set("header", ToJs(env, event.header));
+    object.Set("description", event.description);
+    object.Set("quantization", event.quantization);
+    object.Set("parameters", static_cast<double>(event.parameters));
+    object.Set("weightBytes", static_cast<double>(event.weight_bytes));
+    object.Set("layers", event.layers);
+    object.Set("embeddingLength", event.embedding_length);
+    object.Set("vocabularySize", event.vocabulary_size);
+    object.Set("trainedContextLength", event.trained_context_length);
+    object.Set("contextLength", event.context_length);
+    object.Set("chatTemplate", event.chat_template);
+    object.Set("bos", event.bos);
+    object.Set("eos", event.eos);
+    object.Set("gpuLayers", event.gpu_layers);
+    Napi::Array devices = Napi::Array::New(env, event.memory.size());
+    for (uint32_t i = 0; i < event.memory.size(); ++i) {
+      const DeviceMemory& memory = event.memory[i];
+      Napi::Object device = Napi::Object::New(env);
+      device.Set("name", memory.name);
+      device.Set("backend", memory.backend);
+      device.Set("total", static_cast<double>(memory.total));
+      device.Set("free", static_cast<double>(memory.free));
+      device.Set("weights", static_cast<double>(memory.weights));
+      device.Set("kvCache", static_cast<double>(memory.kv_cache));
+      device.Set("compute", static_cast<double>(memory.compute));
+      devices.Set(i, device);
+    }
+    object.Set("devices", devices);
+    return object;
+  }
+
+  Napi::Object operator()(const LoadFailed& event) const {
+    Napi::Object object = NewEvent(env, "loadFailed");
+    object.Set("error", ToJs(env, event.error));
+    return object;
+  }
+
+  Napi::Object operator()(const Chunk& event) const {
+    Napi::Object object = NewEvent(env, "chunk");
+    object.Set("id", event.id);
+    object.Set("text", event.text);
+    Napi::Array tokens = Napi::Array::New(env, event.tokens.size());
+    bool with_logprobs = false;
+    for (uint32_t i = 0; i < event.tokens.size(); ++i) {
+      tokens.Set(i, event.tokens[i].sample.token);
+      with_logprobs = with_logprobs || event.tokens[i].has_logprobs;
+    }
+    object.Set("tokens", tokens);
+    if (with_logprobs) object.Set("logprobs", Logprobs(event.tokens));
+    return object;
+  }
+
+  Napi::Object operator()(const Finished& event) const {
+    Napi::Object object = NewEvent(env, "finished");
+    object.Set("id", event.id);
+    object.Set("reason", ReasonName(event.reason));
+    object.Set("stopString", event.stop_string);
+    object.Set("promptTokens", event.prompt_tokens);
+    object.Set("completionTokens", event.completion_tokens);
+    object.Set("cachedTokens", event.cached_tokens);
+    object.Set("queueMs", event.queue_ms);
+    object.Set("prefillMs", event.prefill_ms);
+    object.Set("firstTokenMs", event.first_token_ms);
+    object.Set("decodeMs", event.decode_ms);
+    return object;
+  }
+
+  Napi::Object operator()(const Failed& event) const {
+    Napi::Object object = NewEvent(env, "failed");
+    object.Set("id", event.id);
+    object.Set("error", ToJs(env, event.error));
+    return object;
+  }
+
+  Napi::Object operator()(const Closed& event) const {
+    Napi::Object object = NewEvent(env, "closed");
+    object.Set("error", ToJs(env, event.reason));
+    return object;
+  }
+
+  Napi::Array Logprobs(const std::vector<SampledToken>& tokens) const {
+    Napi::Array array = Napi::Array::New(env, tokens.size());
+    for (uint32_t i = 0; i < tokens.size(); ++i) {
+      const Sample& sample = tokens[i].sample;
+      Napi::Object object = Napi::Object::New(env);
+      object.Set("token", sample.token);
+      // The bytes of a token need not be whole UTF-8; as text they are shown with U+FFFD.
+      object.Set("text", tokens[i].bytes);
+      object.Set("logprob", sample.logprob);
+      Napi::Array top = Napi::Array::New(env, sample.top.size());
+      for (uint32_t k = 0; k < sample.top.size(); ++k) {
+        Napi::Object candidate = Napi::Object::New(env);
+        candidate.Set("token", sample.top[k].token);
+        candidate.Set("text", tokens[i].top_bytes[k]);
+        candidate.Set("logprob", sample.top[k].logprob);
+        top.Set(k, candidate);
+      }
+      object.Set("top", top);
+      array.Set(i, object);
+    }
+    return array;
+  }
+};
+
+}  // namespace
+
+Napi::Value ToJs(Napi::Env env, const Event& event) { return std::visit(ToObject{env}, event); }
+
+}  // namespace coldstart

@@ -1,0 +1,151 @@
+#include "addon/options.h"
+
+#include <cmath>
+#include <limits>
+
+#include "base/error.h"
+
+namespace coldstart {
+
+namespace {
+
+[[noreturn]] void ThrowWrongType(const char* name, const char* expected) {
+  throw Error(ErrorCode::kInvalidOption, std::string(name) + " is not " + expected + ".", "This is checked in lib/; please report it.",
+              {{"option", std::string(name)}});
+}
+
+// Reads fields of one object by name.
+class Fields {
+ public:
+  explicit Fields(const Napi::Object& object) : object_(object) {}
+
+  bool Has(const char* name) const {
+    const Napi::Value value = object_.Get(name);
+    return !value.IsUndefined() && !value.IsNull();
+  }
+  std::string String(const char* name) const { return ReadString(object_.Get(name), name); }
+  bool Bool(const char* name) const { return ReadBool(object_.Get(name), name); }
+  float Float(const char* name) const { return static_cast<float>(ReadNumber(object_.Get(name), name)); }
+
+  template <typename Integer>
+  Integer Int(const char* name) const {
+    const double number = ReadNumber(object_.Get(name), name);
+    if (!(number >= static_cast<double>(std::numeric_limits<Integer>::min()) && number <= static_cast<double>(std::numeric_limits<Integer>::max()))) {
+      ThrowWrongType(name, "in range");
+    }
+    return static_cast<Integer>(number);
+  }
+
+  std::vector<std::string> Strings(const char* name) const {
+    std::vector<std::string> strings;
+    const Napi::Value value = object_.Get(name);
+    if (!value.IsArray()) ThrowWrongType(name, "an array");
+    const auto array = value.As<Napi::Array>();
+    for (uint32_t i = 0; i < array.Length(); ++i) strings.push_back(ReadString(array.Get(i), name));
+    return strings;
+  }
+
+  Napi::Value Get(const char* name) const { return object_.Get(name); }
+
+ private:
+  const Napi::Object& object_;
+};
+
+ggml_type ReadKvType(const Fields& fields, const char* name) {
+  const ggml_type type = KvTypeByName(fields.String(name));
+  if (type == GGML_TYPE_COUNT) ThrowWrongType(name, "a type a KV cache can have");
+  return type;
+}
+
+std::vector<llama_logit_bias> ReadLogitBias(const Napi::Value& value) {
+  if (!value.IsArray()) ThrowWrongType("logitBias", "an array");
+  const auto array = value.As<Napi::Array>();
+  std::vector<llama_logit_bias> biases;
+  for (uint32_t i = 0; i < array.Length(); ++i) {
+    const Napi::Value pair = array.Get(i);
+    if (!pair.IsArray() || pair.As<Napi::Array>().Length() != 2) ThrowWrongType("logitBias", "an array of pairs");
+    const Napi::Value token = pair.As<Napi::Array>().Get(0u);
+    const Napi::Value bias = pair.As<Napi::Array>().Get(1u);
+    biases.push_back({static_cast<llama_token>(ReadNumber(token, "logitBias")), static_cast<float>(ReadNumber(bias, "logitBias"))});
+  }
+  return biases;
+}
+
+}  // namespace
+
+std::string ReadString(const Napi::Value& value, const char* name) {
+  if (!value.IsString()) ThrowWrongType(name, "a string");
+  return value.As<Napi::String>().Utf8Value();
+}
+
+double ReadNumber(const Napi::Value& value, const char* name) {
+  if (!value.IsNumber()) ThrowWrongType(name, "a number");
+  return value.As<Napi::Number>().DoubleValue();
+}
+
+bool ReadBool(const Napi::Value& value, const char* name) {
+  if (!value.IsBoolean()) ThrowWrongType(name, "a boolean");
+  return value.As<Napi::Boolean>().Value();
+}
+
+std::vector<llama_token> ReadTokens(const Napi::Value& value, const char* name) {
+  if (!value.IsTypedArray() || value.As<Napi::TypedArray>().TypedArrayType() != napi_int32_array) ThrowWrongType(name, "an Int32Array");
+  const auto array = value.As<Napi::Int32Array>();
+  if (array.ElementLength() == 0) return {};
+  return {array.Data(), array.Data() + array.ElementLength()};
+}
+
+EngineOptions ReadEngineOptions(const Napi::Object& object) {
+  const Fields fields(object);
+  EngineOptions options;
+  options.model.path = fields.String("path");
+  options.model.gpu_layers = fields.Int<int32_t>("gpuLayers");
+  options.model.mmap = fields.Bool("mmap");
+  options.model.mlock = fields.Bool("mlock");
+  options.model.check_tensors = fields.Bool("checkTensors");
+  options.context.context_length = fields.Int<uint32_t>("contextLength");
+  options.context.batch_size = fields.Int<uint32_t>("batchSize");
+  options.context.parallel = fields.Int<uint32_t>("parallel");
+  options.context.threads = fields.Int<uint32_t>("threads");
+  options.context.key_type = ReadKvType(fields, "keyType");
+  options.context.value_type = ReadKvType(fields, "valueType");
+  options.context.flash_attention = static_cast<llama_flash_attn_type>(fields.Int<int32_t>("flashAttention"));
+  return options;
+}
+
+Request ReadRequest(const Napi::Object& object) {
+  const Fields fields(object);
+  Request request;
+  request.submitted = Clock::now();
+  request.id = fields.Int<uint32_t>("id");
+  if (fields.Has("maxTokens")) request.max_tokens = fields.Int<uint32_t>("maxTokens");
+  request.stop = fields.Strings("stop");
+
+  SamplingOptions& sampling = request.sampling;
+  sampling.temperature = fields.Float("temperature");
+  sampling.top_k = fields.Int<int32_t>("topK");
+  sampling.top_p = fields.Float("topP");
+  sampling.min_p = fields.Float("minP");
+  sampling.typical_p = fields.Float("typicalP");
+  sampling.xtc_probability = fields.Float("xtcProbability");
+  sampling.xtc_threshold = fields.Float("xtcThreshold");
+  sampling.dry_multiplier = fields.Float("dryMultiplier");
+  sampling.dry_base = fields.Float("dryBase");
+  sampling.dry_allowed_length = fields.Int<int32_t>("dryAllowedLength");
+  sampling.dry_last_tokens = fields.Int<int32_t>("dryLastTokens");
+  sampling.dry_breakers = fields.Strings("dryBreakers");
+  sampling.mirostat = fields.Int<int32_t>("mirostat");
+  sampling.mirostat_tau = fields.Float("mirostatTau");
+  sampling.mirostat_eta = fields.Float("mirostatEta");
+  sampling.repeat_penalty = fields.Float("repeatPenalty");
+  sampling.frequency_penalty = fields.Float("frequencyPenalty");
+  sampling.presence_penalty = fields.Float("presencePenalty");
+  sampling.penalty_last_tokens = fields.Int<int32_t>("penaltyLastTokens");
+  sampling.logit_bias = ReadLogitBias(fields.Get("logitBias"));
+  sampling.grammar = fields.String("grammar");
+  sampling.seed = fields.Int<uint32_t>("seed");
+  sampling.logprobs = fields.Int<int32_t>("logprobs");
+  return request;
+}
+
+}  // namespace coldstart

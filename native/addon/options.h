@@ -1,0 +1,24 @@
+// JavaScript objects as plain structs. lib/ has checked their values and filled in defaults; here types are checked, so
+// that no caller can crash the process.
+#pragma once
+
+#include <napi.h>
+
+#include <string>
+#include <vector>
+
+#include "engine/engine.h"
+
+namespace coldstart {
+
+// Throw kInvalidOption naming the field that has the wrong type.
+EngineOptions ReadEngineOptions(const Napi::Object& object);
+// All but the prompt.
+Request ReadRequest(const Napi::Object& object);
+
+std::string ReadString(const Napi::Value& value, const char* name);
+double ReadNumber(const Napi::Value& value, const char* name);
+bool ReadBool(const Napi::Value& value, const char* name);
+std::vector<llama_token> ReadTokens(const Napi::Value& value, const char* name);
+
+}  // namespace coldstart

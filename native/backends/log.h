@@ -1,0 +1,29 @@
+// llama.cpp's log: one global callback, so that it is caught once for the process.
+#pragma once
+
+#include <string>
+#include <vector>
+
+namespace coldstart {
+
+// Starts llama.cpp's back ends and takes over its log. Called by whoever uses llama.cpp first; later calls do nothing.
+// COLDSTART_LOG=error|warn|info|debug prints messages of at least that level to stderr; by default none.
+void StartLlama();
+
+// Collects what llama.cpp reports as errors on this thread while it lives, to explain a failure.
+class LogCapture {
+ public:
+  LogCapture();
+  ~LogCapture();
+  LogCapture(const LogCapture&) = delete;
+  LogCapture& operator=(const LogCapture&) = delete;
+
+  // The error messages so far, joined by "; ", without the names of functions in front. Empty when there were none.
+  std::string Errors() const;
+
+ private:
+  std::vector<std::string> errors_;
+  std::vector<std::string>* outer_;
+};
+
+}  // namespace coldstart

@@ -1,0 +1,109 @@
+// What comes out of the engine: events for the JavaScript side, gathered during a step and fetched all at once.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <mutex>
+#include <string>
+#include <variant>
+#include <vector>
+
+#include "base/error.h"
+#include "engine/sampler.h"
+#include "loading/gguf.h"
+#include "loading/memory_breakdown.h"
+
+namespace coldstart {
+
+struct SampledToken {
+  Sample sample;
+  // The rest is set when logprobs are asked for.
+  bool has_logprobs = false;
+  std::string bytes;                   // of the token
+  std::vector<std::string> top_bytes;  // of each of sample.top
+};
+
+struct LoadProgress {
+  float fraction;  // 0..1
+};
+
+// Facts about the model once it is ready.
+struct Loaded {
+  GgufFile header;
+  std::string description;   // "llama 1B Q4_K - Medium"
+  std::string quantization;  // "Q4_K - Medium"
+  uint64_t parameters;
+  uint64_t weight_bytes;
+  uint32_t layers;
+  uint32_t embedding_length;
+  uint32_t vocabulary_size;
+  uint32_t trained_context_length;
+  uint32_t context_length;  // in force
+  std::string chat_template;  // empty: none
+  llama_token bos;            // -1: none
+  llama_token eos;            // -1: none
+  uint32_t gpu_layers;
+  std::vector<DeviceMemory> memory;
+};
+
+struct LoadFailed {
+  Error error;
+};
+
+// Text that became certain and the tokens sampled since the last chunk of the request.
+struct Chunk {
+  uint32_t id;
+  std::string text;
+  std::vector<SampledToken> tokens;
+};
+
+enum class FinishReason { kStop, kStopString, kLength, kContext, kAborted };
+
+struct Finished {
+  uint32_t id;
+  FinishReason reason;
+  std::string stop_string;  // the one that matched
+  uint32_t prompt_tokens;
+  uint32_t completion_tokens;
+  uint32_t cached_tokens;  // prompt tokens that were not computed again
+  double queue_ms;         // from submission to the first step that computes the prompt
+  double prefill_ms;       // from there to the first token
+  double first_token_ms;   // from submission to the first token; negative: there was none
+  double decode_ms;        // from the first token to the last
+};
+
+struct Failed {
+  uint32_t id;
+  Error error;
+};
+
+// The last event: everything is freed. What has no Finished or Failed yet ended for this reason.
+struct Closed {
+  Error reason;
+};
+
+using Event = std::variant<LoadProgress, Loaded, LoadFailed, Chunk, Finished, Failed, Closed>;
+
+class Outbox {
+ public:
+  // `wake` is called from the engine's thread, at most once between two Drain() calls.
+  explicit Outbox(std::function<void()> wake) : wake_(std::move(wake)) {}
+
+  // Adds an event. Chunks of one request that nobody has fetched yet are merged into one, so that what waits for a busy
+  // JavaScript thread is bounded by the text itself.
+  void Push(Event event);
+
+  // Ends a step: wakes the other side if there is something for it.
+  void Flush();
+
+  // Takes everything. Any thread.
+  std::vector<Event> Drain();
+
+ private:
+  std::function<void()> wake_;
+  std::mutex mutex_;
+  std::vector<Event> events_;
+  bool woken_ = false;
+};
+
+}  // namespace coldstart

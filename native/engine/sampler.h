@@ -1,0 +1,82 @@
+// Chooses the next token of one request from its logits.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "llama.h"
+
+namespace coldstart {
+
+// Checked by lib/options before they come here; the defaults are llama.cpp's.
+struct SamplingOptions {
+  float temperature = 0.8f;  // 0: always the most likely token
+  int32_t top_k = 40;        // 0: off
+  float top_p = 0.95f;       // 1: off
+  float min_p = 0.05f;       // 0: off
+  float typical_p = 1.0f;    // 1: off
+  float xtc_probability = 0.0f;  // 0: off
+  float xtc_threshold = 0.1f;
+  float dry_multiplier = 0.0f;  // 0: off
+  float dry_base = 1.75f;
+  int32_t dry_allowed_length = 2;
+  int32_t dry_last_tokens = 0;  // tokens looked back at
+  std::vector<std::string> dry_breakers;
+  int32_t mirostat = 0;  // version: 0 (off), 1, 2; replaces the truncating samplers
+  float mirostat_tau = 5.0f;
+  float mirostat_eta = 0.1f;
+  float repeat_penalty = 1.0f;     // 1: off
+  float frequency_penalty = 0.0f;  // 0: off
+  float presence_penalty = 0.0f;   // 0: off
+  int32_t penalty_last_tokens = 64;
+  std::vector<llama_logit_bias> logit_bias;
+  std::string grammar;  // GBNF; empty: none
+  uint32_t seed = 0;
+  int32_t logprobs = -1;  // most likely tokens to report with each token; 0: only the token itself; negative: none
+};
+
+struct TokenLogprob {
+  llama_token token;
+  float logprob;  // natural logarithm, of the model's own distribution, before any option above
+};
+
+struct Sample {
+  llama_token token;
+  float logprob;                   // as above; 0 when not asked for
+  std::vector<TokenLogprob> top;   // the most likely tokens, most likely first
+};
+
+class Sampler {
+ public:
+  // Throws kInvalidGrammar.
+  Sampler(const llama_vocab* vocab, const SamplingOptions& options);
+
+  // Tells the penalties what the prompt was.
+  void AcceptPrompt(const std::vector<llama_token>& prompt);
+
+  // Picks a token from `logits` (one float for each token of the vocabulary, in its order; may be changed) and takes it
+  // into account for the next. Throws kNumericError when the logits hold NaN or +Inf, or nothing but -Inf.
+  Sample Next(float* logits);
+
+ private:
+  using SamplerPtr = std::unique_ptr<llama_sampler, decltype(&llama_sampler_free)>;
+
+  void BuildChain();
+  void FillCandidates(const float* logits);
+  llama_token Pick(const float* logits);
+  bool GrammarAllows(llama_token token);
+
+  const llama_vocab* vocab_;
+  SamplingOptions options_;
+  size_t vocab_size_;
+  SamplerPtr chain_;
+  SamplerPtr grammar_;
+  bool greedy_ = false;       // the chain would only pick the largest logit
+  int32_t preselect_k_ = 0;   // the chain starts from the k largest logits; 0: from all
+  std::vector<llama_token_data> candidates_;
+};
+
+}  // namespace coldstart

@@ -1,0 +1,44 @@
+// A model and a context of llama.cpp, owned.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <string>
+
+#include "llama.h"
+
+namespace coldstart {
+
+struct ModelOptions {
+  std::string path;         // UTF-8
+  int32_t gpu_layers = 0;   // layers in GPU memory; negative: all
+  bool mmap = true;         // map the file instead of copying it
+  bool mlock = false;       // keep the weights from being swapped out
+  bool check_tensors = false;  // look for NaN and Inf in the weights while loading
+};
+
+struct ContextOptions {
+  uint32_t context_length = 0;  // tokens, over all sequences
+  uint32_t batch_size = 512;    // most tokens of one step
+  uint32_t parallel = 1;        // sequences at the same time
+  uint32_t threads = 1;
+  ggml_type key_type = GGML_TYPE_F16;    // of the KV cache
+  ggml_type value_type = GGML_TYPE_F16;
+  llama_flash_attn_type flash_attention = LLAMA_FLASH_ATTN_TYPE_AUTO;
+};
+
+using ModelPtr = std::shared_ptr<llama_model>;
+using ContextPtr = std::unique_ptr<llama_context, decltype(&llama_free)>;
+
+// Reads the weights. `on_progress` gets 0..1 on the calling thread and returns false to give up.
+// Throws kAborted, kOutOfMemory, kUnsupportedModel, kLoadFailed. The file must have passed CheckModelFiles.
+ModelPtr LoadModel(const ModelOptions& options, const std::function<bool(float)>& on_progress);
+
+// Throws kOutOfMemory, kLoadFailed. The context keeps no reference to the model: keep `model` alive.
+ContextPtr CreateContext(llama_model* model, const ContextOptions& options);
+
+// The type of that name ("f16", "q8_0", …) if a KV cache can have it, else GGML_TYPE_COUNT.
+ggml_type KvTypeByName(const std::string& name);
+
+}  // namespace coldstart
