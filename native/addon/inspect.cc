@@ -3,6 +3,7 @@
 #include "addon/errors.h"
 #include "addon/gguf_convert.h"
 #include "addon/options.h"
+#include "llama.h"
 
 namespace coldstart {
 
@@ -11,7 +12,12 @@ Napi::Value InspectGguf(const Napi::CallbackInfo& info) {
     auto work = [path = ReadString(info[0], "path"), limit = ReadNumber(info[1], "arrayLimit")] {
       return ReadGguf(*OpenFile(path), limit < 9e15 ? static_cast<uint64_t>(limit) : UINT64_MAX);
     };
-    auto to_js = [](Napi::Env env, const GgufFile& file) -> Napi::Value { return ToJs(env, file); };
+    auto to_js = [](Napi::Env env, const GgufFile& file) -> Napi::Value {
+      Napi::Object header = ToJs(env, file);
+      const uint64_t type = file.Unsigned("general.file_type", LLAMA_FTYPE_GUESSED);
+      if (type < LLAMA_FTYPE_GUESSED) header.Set("quantization", llama_ftype_name(static_cast<llama_ftype>(type)));
+      return header;
+    };
     return PromiseWorker<decltype(work), decltype(to_js)>::Start(info.Env(), std::move(work), std::move(to_js));
   });
 }

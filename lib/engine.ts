@@ -1,0 +1,159 @@
+// One native engine and the routing of its events to who waits for them.
+
+import { ColdstartError } from "./errors.js";
+import {
+  native,
+  type NativeChunk,
+  type NativeEngine,
+  type NativeEngineOptions,
+  type NativeEvent,
+  type NativeFinished,
+  type NativeLoaded,
+  type NativeRequest,
+} from "./native.js";
+
+/** Gets the events of one request. Exactly one of `finished` and `failed` is called, last. */
+export interface RequestListener {
+  chunk(chunk: NativeChunk): void;
+  finished(finished: NativeFinished): void;
+  failed(error: ColdstartError): void;
+}
+
+/** Engines with something under way. The addon holds them weakly, so that a forgotten model can be collected. */
+const busy = new Set<Engine>();
+
+export class Engine {
+  /** Resolves when the model is loaded. */
+  readonly loaded: Promise<NativeLoaded>;
+
+  readonly #native: NativeEngine;
+  readonly #listeners = new Map<number, RequestListener>();
+  readonly #onProgress: (fraction: number) => void;
+  readonly #settleLoaded: PromiseWithResolvers<NativeLoaded>;
+  readonly #closed: PromiseWithResolvers<void>;
+  #isLoading = true;
+  #isStopping = false;
+  /** Why requests are refused, once they are. */
+  #ended: ColdstartError | undefined;
+  #nextId = 1;
+
+  constructor(options: NativeEngineOptions, onProgress: (fraction: number) => void) {
+    this.#onProgress = onProgress;
+    this.#settleLoaded = withResolvers<NativeLoaded>();
+    this.#closed = withResolvers<void>();
+    this.loaded = this.#settleLoaded.promise;
+    const weak = new WeakRef(this);
+    this.#native = new (native().Engine)(options, (events) => {
+      const engine = weak.deref();
+      if (engine) engine.#receive(events);
+    });
+    this.#keepWhileBusy();
+  }
+
+  get ended(): ColdstartError | undefined {
+    return this.#ended;
+  }
+
+  /** Starts a request; the function returned cancels it. Throws `DISPOSED` when the engine has ended. */
+  submit(request: Omit<NativeRequest, "id">, listener: RequestListener): () => void {
+    if (this.#ended) throw this.#ended;
+    const id = this.#nextId++;
+    this.#native.submit({ ...request, id });
+    this.#listeners.set(id, listener);
+    this.#keepWhileBusy();
+    return () => {
+      if (this.#listeners.has(id)) this.#native.cancel(id);
+    };
+  }
+
+  tokenize(text: string, addSpecial: boolean, parseSpecial: boolean): Promise<number[]> {
+    if (this.#ended) return Promise.reject(this.#ended);
+    return this.#native.tokenize(text, addSpecial, parseSpecial);
+  }
+
+  detokenize(tokens: Int32Array, renderSpecial: boolean): Promise<string> {
+    if (this.#ended) return Promise.reject(this.#ended);
+    return this.#native.detokenize(tokens, renderSpecial);
+  }
+
+  /** Gives up loading and generating; resolves when everything is freed. */
+  close(): Promise<void> {
+    if (!this.#isStopping) {
+      this.#isStopping = true;
+      this.#ended ??= new ColdstartError("DISPOSED", "The model was disposed.", { remedy: "Load it again." });
+      this.#native.stop();
+      this.#keepWhileBusy();
+    }
+    return this.#closed.promise;
+  }
+
+  #receive(events: NativeEvent[]): void {
+    for (const event of events) {
+      switch (event.type) {
+        case "progress":
+          this.#onProgress(event.fraction);
+          break;
+        case "loaded":
+          this.#isLoading = false;
+          this.#settleLoaded.resolve(event);
+          break;
+        case "loadFailed":
+          this.#settleLoaded.reject(event.error);
+          break;
+        case "chunk":
+          this.#listeners.get(event.id)?.chunk(event);
+          break;
+        case "finished":
+          this.#take(event.id)?.finished(event);
+          break;
+        case "failed":
+          this.#take(event.id)?.failed(event.error);
+          break;
+        case "closed":
+          this.#end(event.error);
+          break;
+      }
+    }
+    this.#keepWhileBusy();
+  }
+
+  #take(id: number): RequestListener | undefined {
+    const listener = this.#listeners.get(id);
+    this.#listeners.delete(id);
+    return listener;
+  }
+
+  #end(error: ColdstartError): void {
+    this.#ended ??= error;
+    this.#isLoading = false;
+    this.#isStopping = false;
+    for (const listener of this.#listeners.values()) listener.failed(error);
+    this.#listeners.clear();
+    // Stopped before it was loaded; nothing happens when it was.
+    this.#settleLoaded.reject(error);
+    this.#closed.resolve();
+  }
+
+  #keepWhileBusy(): void {
+    if (this.#isLoading || this.#isStopping || this.#listeners.size > 0) busy.add(this);
+    else busy.delete(this);
+  }
+}
+
+interface PromiseWithResolvers<T> {
+  promise: Promise<T>;
+  resolve(value: T): void;
+  reject(error: unknown): void;
+}
+
+/** Promise.withResolvers of ES2024, which Node.js 20 lacks. A rejection that nobody awaits is not an unhandled one. */
+export function withResolvers<T>(): PromiseWithResolvers<T> {
+  let resolve!: (value: T) => void;
+  let reject!: (error: unknown) => void;
+  const promise = new Promise<T>((onResolve, onReject) => {
+    resolve = onResolve;
+    reject = onReject;
+  });
+  promise.catch(() => undefined);
+  return { promise, resolve, reject };
+}

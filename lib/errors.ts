@@ -1,0 +1,58 @@
+/**
+ * What can go wrong, by stable code.
+ *
+ * | code | meaning |
+ * |---|---|
+ * | `MODEL_NOT_FOUND` | there is no file at the path, or it is a directory |
+ * | `INVALID_GGUF` | the file is not GGUF, is truncated or damaged |
+ * | `UNSUPPORTED_MODEL` | the file is sound, and this version cannot run what is in it |
+ * | `INVALID_OPTION` | an option has a wrong name, type or value |
+ * | `INVALID_GRAMMAR` | the grammar cannot be parsed or satisfied |
+ * | `CONTEXT_OVERFLOW` | prompt and `maxTokens` do not fit the context length |
+ * | `OUT_OF_MEMORY` | the system or a device refused memory |
+ * | `LOAD_FAILED` | llama.cpp could not load the model; the message has its reason |
+ * | `TOKENIZE_FAILED` | the vocabulary cannot represent the text |
+ * | `NUMERIC_ERROR` | the model computed NaN or infinite logits |
+ * | `ABORTED` | an `AbortSignal` ended loading |
+ * | `DISPOSED` | the model was disposed |
+ * | `NATIVE_ADDON_MISSING` | the native addon is not built for this machine |
+ * | `INTERNAL` | a defect of coldstart or llama.cpp |
+ */
+export type ErrorCode =
+  | "MODEL_NOT_FOUND"
+  | "INVALID_GGUF"
+  | "UNSUPPORTED_MODEL"
+  | "INVALID_OPTION"
+  | "INVALID_GRAMMAR"
+  | "CONTEXT_OVERFLOW"
+  | "OUT_OF_MEMORY"
+  | "LOAD_FAILED"
+  | "TOKENIZE_FAILED"
+  | "NUMERIC_ERROR"
+  | "ABORTED"
+  | "DISPOSED"
+  | "NATIVE_ADDON_MISSING"
+  | "INTERNAL";
+
+/** The one class of errors that coldstart throws or rejects with. */
+export class ColdstartError extends Error {
+  override readonly name = "ColdstartError";
+  /** Stable; the message is not. */
+  readonly code: ErrorCode;
+  /** The values involved, by name. */
+  readonly details: Readonly<Record<string, unknown>>;
+  /** What to do about it: a sentence, also at the end of the message. */
+  readonly remedy: string;
+
+  /** @param what what happened, a sentence with the values */
+  constructor(
+    code: ErrorCode,
+    what: string,
+    { details = {}, remedy = "", cause }: { details?: Record<string, unknown>; remedy?: string; cause?: unknown } = {},
+  ) {
+    super(remedy === "" ? what : `${what} ${remedy}`, cause === undefined ? undefined : { cause });
+    this.code = code;
+    this.details = details;
+    this.remedy = remedy;
+  }
+}

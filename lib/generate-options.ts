@@ -1,0 +1,175 @@
+// The options of model.generate(), checked and made into the engine's request.
+
+import type { NativeRequest } from "./native.js";
+import { invalidOption, OptionReader } from "./options.js";
+
+/** The largest seed. 2^32 - 1 means "random" to llama.cpp. */
+const MAX_SEED = 2 ** 32 - 2;
+const INT32_MAX = 2 ** 31 - 1;
+
+export interface GenerateOptions {
+  /** Most tokens to generate. Default: as many as the context still holds. */
+  maxTokens?: number;
+  /** Sharpness of the distribution, 0 to 100: 0 always takes the most likely token. Default 0.8. */
+  temperature?: number;
+  /** Sample from the `topK` most likely tokens; 0 from all. Default 40. */
+  topK?: number;
+  /** Sample from the most likely tokens whose probabilities add up to this (nucleus sampling), above 0, at most 1. Default 0.95. */
+  topP?: number;
+  /** Drop tokens less likely than this share of the most likely one, 0 to 1. Default 0.05. */
+  minP?: number;
+  /** Locally typical sampling, above 0, at most 1; 1 is off. Default 1. */
+  typicalP?: number;
+  /** Exclude top choices: with `probability`, drop all tokens above `threshold` but the least likely of them. */
+  xtc?: {
+    /** 0 (default, off) to 1. */
+    probability?: number;
+    /** 0 to 1, default 0.1. */
+    threshold?: number;
+  };
+  /** "Don't repeat yourself": penalize tokens that would continue a repetition. */
+  dry?: {
+    /** Strength, at least 0; 0 (default) is off. */
+    multiplier?: number;
+    /** Growth of the penalty with the repetition's length, at least 1. Default 1.75. */
+    base?: number;
+    /** Repetitions up to this many tokens are free. Default 2. */
+    allowedLength?: number;
+    /** Tokens to look back at. Default: the context length. */
+    lastTokens?: number;
+    /** Strings that end a repetition. Default: newline, colon, double quote, asterisk. */
+    breakers?: string[];
+  };
+  /** Mirostat replaces topK, topP, minP, typicalP and xtc by control of perplexity. */
+  mirostat?: {
+    /** 1 or 2; 0 (default) is off. */
+    version?: 0 | 1 | 2;
+    /** Target surprise in nats, above 0. Default 5. */
+    tau?: number;
+    /** Learning rate, above 0, at most 1. Default 0.1. */
+    eta?: number;
+  };
+  /** Divide the logits of recent tokens by this, above 0; 1 (default) is off. */
+  repeatPenalty?: number;
+  /** Subtract this for each time a token occurred recently, -100 to 100. Default 0. */
+  frequencyPenalty?: number;
+  /** Subtract this once when a token occurred recently, -100 to 100. Default 0. */
+  presencePenalty?: number;
+  /** How many recent tokens the three penalties look at, the prompt's included. Default 64. */
+  penaltyLastTokens?: number;
+  /** Added to the logits of tokens, by token id; `-Infinity` bans one. */
+  logitBias?: Record<number, number> | Map<number, number>;
+  /** A GBNF grammar that the answer must follow; its start is the rule `root`. */
+  grammar?: string;
+  /** Strings that end the answer; they are not part of it. */
+  stop?: string | string[];
+  /** 0 to 2^32 - 2. The same request with the same seed gives the same tokens. Default: from the model's `seed`, or random; the result says which. */
+  seed?: number;
+  /** Report log-probabilities: `true` for each token, a number (0 to 100) also for that many most likely ones. Default false. */
+  logprobs?: boolean | number;
+  /** Read the text of special tokens in the prompt, such as `<|im_end|>`, as those tokens. Set false for text you do not trust. Default true. */
+  parseSpecial?: boolean;
+  /** Ends the generation: its result resolves with `finishReason: "aborted"` and the text so far. */
+  signal?: AbortSignal;
+}
+
+const NAMES = [
+  "maxTokens", "temperature", "topK", "topP", "minP", "typicalP", "xtc", "dry", "mirostat", "repeatPenalty",
+  "frequencyPenalty", "presencePenalty", "penaltyLastTokens", "logitBias", "grammar", "stop", "seed", "logprobs",
+  "parseSpecial", "signal",
+] as const satisfies readonly (keyof GenerateOptions)[]; // prettier-ignore
+
+export type Prompt = string | readonly number[] | Int32Array;
+
+/** A request without its id, and what stays in JavaScript. */
+export interface CheckedRequest {
+  request: Omit<NativeRequest, "id">;
+  signal: AbortSignal | undefined;
+}
+
+/**
+ * @param contextLength tokens, of the loaded model
+ * @param nextSeed gives the seed when the options have none
+ */
+export function checkGenerate(prompt: Prompt, options: GenerateOptions, contextLength: number, nextSeed: () => number): CheckedRequest {
+  const read = new OptionReader(options, NAMES);
+  const xtc = read.nested("xtc", ["probability", "threshold"]);
+  const dry = read.nested("dry", ["multiplier", "base", "allowedLength", "lastTokens", "breakers"]);
+  const mirostat = read.nested("mirostat", ["version", "tau", "eta"]);
+  const maxTokens = read.integer("maxTokens", 1, INT32_MAX, undefined);
+
+  return {
+    signal: read.signal(),
+    request: {
+      prompt: checkPrompt(prompt),
+      parseSpecial: read.boolean("parseSpecial", true),
+      ...(maxTokens === undefined ? {} : { maxTokens }),
+      stop: read.strings("stop", []),
+      temperature: read.number("temperature", { min: 0, max: 100 }, 0.8),
+      topK: read.integer("topK", 0, INT32_MAX, 40),
+      topP: read.number("topP", { min: 0, max: 1, above: true }, 0.95),
+      minP: read.number("minP", { min: 0, max: 1 }, 0.05),
+      typicalP: read.number("typicalP", { min: 0, max: 1, above: true }, 1),
+      xtcProbability: xtc.number("probability", { min: 0, max: 1 }, 0),
+      xtcThreshold: xtc.number("threshold", { min: 0, max: 1 }, 0.1),
+      dryMultiplier: dry.number("multiplier", { min: 0, max: 100 }, 0),
+      dryBase: dry.number("base", { min: 1, max: 100 }, 1.75),
+      dryAllowedLength: dry.integer("allowedLength", 0, INT32_MAX, 2),
+      dryLastTokens: dry.integer("lastTokens", 0, contextLength, contextLength),
+      dryBreakers: dry.strings("breakers", ["\n", ":", '"', "*"]),
+      mirostat: mirostat.choice("version", [0, 1, 2] as const, 0),
+      mirostatTau: mirostat.number("tau", { min: 0, max: 100, above: true }, 5),
+      mirostatEta: mirostat.number("eta", { min: 0, max: 1, above: true }, 0.1),
+      repeatPenalty: read.number("repeatPenalty", { min: 0, max: 100, above: true }, 1),
+      frequencyPenalty: read.number("frequencyPenalty", { min: -100, max: 100 }, 0),
+      presencePenalty: read.number("presencePenalty", { min: -100, max: 100 }, 0),
+      penaltyLastTokens: read.integer("penaltyLastTokens", 0, contextLength, Math.min(64, contextLength)),
+      logitBias: checkLogitBias(read.raw("logitBias")),
+      grammar: read.string("grammar", ""),
+      seed: read.integer("seed", 0, MAX_SEED, undefined) ?? nextSeed(),
+      logprobs: checkLogprobs(read.raw("logprobs")),
+    },
+  };
+}
+
+function checkPrompt(prompt: Prompt): string | Int32Array {
+  const expected = "a string with at least one character, or an array of at least one token id";
+  if (typeof prompt === "string") {
+    if (prompt === "") throw invalidOption("prompt", prompt, expected);
+    return prompt;
+  }
+  const tokens = checkTokens("prompt", prompt);
+  if (tokens.length === 0) throw invalidOption("prompt", prompt, expected);
+  return tokens;
+}
+
+/** Token ids as the engine takes them; whether the vocabulary has them is checked there. */
+export function checkTokens(name: string, tokens: unknown): Int32Array {
+  if (tokens instanceof Int32Array) return tokens;
+  if (!Array.isArray(tokens)) throw invalidOption(name, tokens, "an array of token ids");
+  const bad = tokens.findIndex((token) => !Number.isInteger(token) || (token as number) < 0 || (token as number) > INT32_MAX);
+  if (bad !== -1) throw invalidOption(`${name}[${bad}]`, tokens[bad], "a token id");
+  return Int32Array.from(tokens as number[]);
+}
+
+function checkLogitBias(value: unknown): [number, number][] {
+  if (value === undefined) return [];
+  if (typeof value !== "object" || value === null) throw invalidOption("logitBias", value, "an object or a Map from token ids to numbers");
+  const entries: [unknown, unknown][] = value instanceof Map ? [...value] : Object.entries(value);
+  return entries.map(([key, bias]) => {
+    const token = Number(key);
+    if (!Number.isInteger(token) || token < 0 || token > INT32_MAX) throw invalidOption("A key of logitBias", key, "a token id");
+    const usable = typeof bias === "number" && (Number.isFinite(bias) || bias === -Infinity);
+    if (!usable) throw invalidOption(`logitBias[${token}]`, bias, "a finite number or -Infinity");
+    return [token, bias];
+  });
+}
+
+function checkLogprobs(value: unknown): number {
+  if (value === undefined || value === false) return -1;
+  if (value === true) return 0;
+  if (typeof value !== "number" || !Number.isInteger(value) || value < 0 || value > 100) {
+    throw invalidOption("logprobs", value, "true, false or a whole number from 0 to 100");
+  }
+  return value;
+}

@@ -1,0 +1,196 @@
+import { randomInt } from "node:crypto";
+import fs from "node:fs";
+import os from "node:os";
+import { fileURLToPath } from "node:url";
+import { listDevices } from "./devices.js";
+import { Engine } from "./engine.js";
+import { ColdstartError } from "./errors.js";
+import { Model, type Placement } from "./model.js";
+import type { NativeEngineOptions, NativeLoaded } from "./native.js";
+import { invalidOption, OptionReader } from "./options.js";
+
+/** Types of a KV cache's keys and values: fewer bits, less memory, some loss. */
+export type KvCacheType = "f32" | "f16" | "bf16" | "q8_0" | "q4_0" | "q4_1" | "iq4_nl" | "q5_0" | "q5_1";
+
+export interface LoadOptions {
+  /** Tokens the context holds, over all generations at a time. Default: what the model was trained for, at most 8192. */
+  contextLength?: number;
+  /** Layers to put on GPUs, or `"max"`. Default `"max"`; without a GPU 0. */
+  gpuLayers?: number | "max";
+  /** Map the file instead of copying it: faster to start, and processes share the memory. Default true. */
+  mmap?: boolean;
+  /** Lock the weights in memory, so that they are never swapped out. Default false. */
+  mlock?: boolean;
+  /** Look for NaN and infinite weights while loading. Reads the whole file. Default false. */
+  checkTensors?: boolean;
+  /** CPU threads to compute with. Default: the cores available, counting two hyperthreads as one. */
+  threads?: number;
+  /** Most tokens computed in one step. Default 512. */
+  batchSize?: number;
+  /** Most generations at the same time; more wait their turn. Default 8. */
+  parallel?: number;
+  /** Default `f16` for both. */
+  kvCache?: {
+    keyType?: KvCacheType;
+    /** Anything below 16 bits needs flash attention. */
+    valueType?: KvCacheType;
+  };
+  /** Compute attention without keeping its whole matrix. Default `"auto"`: where the devices support it. */
+  flashAttention?: boolean | "auto";
+  /** Generations without a seed use this one, then the next higher, and so on: a run of the program can be repeated. Default: random. */
+  seed?: number;
+  /** Called with 0..1 while loading. If it throws, loading ends with that error. */
+  onProgress?: (fraction: number) => void;
+  /** Gives up loading: rejects with `ABORTED`. */
+  signal?: AbortSignal;
+}
+
+const NAMES = [
+  "contextLength", "gpuLayers", "mmap", "mlock", "checkTensors", "threads", "batchSize", "parallel", "kvCache",
+  "flashAttention", "seed", "onProgress", "signal",
+] as const satisfies readonly (keyof LoadOptions)[]; // prettier-ignore
+
+const KV_TYPES = ["f32", "f16", "bf16", "q8_0", "q4_0", "q4_1", "iq4_nl", "q5_0", "q5_1"] as const satisfies readonly KvCacheType[];
+const FLASH_ATTENTION = { auto: -1, false: 0, true: 1 } as const;
+const INT32_MAX = 2 ** 31 - 1;
+const MAX_PARALLEL = 256; // llama.cpp's LLAMA_MAX_SEQ
+
+/**
+ * Loads a GGUF model. Of a split model, give the first file.
+ *
+ * Everything slow happens off the JavaScript thread. The header is checked before llama.cpp sees the file.
+ *
+ * Rejects with `MODEL_NOT_FOUND`, `INVALID_GGUF`, `UNSUPPORTED_MODEL`, `INVALID_OPTION`, `OUT_OF_MEMORY`,
+ * `LOAD_FAILED`, `ABORTED`, `NATIVE_ADDON_MISSING`.
+ */
+export async function loadModel(path: string | URL, options: LoadOptions = {}): Promise<Model> {
+  const read = new OptionReader(options, NAMES);
+  const notes: string[] = [];
+  const native = checkLoad(toPath(path), read, notes);
+  const seed = read.integer("seed", 0, 2 ** 32 - 2, undefined);
+  const onProgress = read.callback<(fraction: number) => void>("onProgress");
+  const signal = read.signal();
+  if (signal?.aborted) throw aborted(signal);
+
+  let thrown: { error: unknown } | undefined;
+  const engine = new Engine(native, (fraction) => {
+    try {
+      onProgress?.(fraction);
+    } catch (error) {
+      thrown ??= { error };
+      void engine.close();
+    }
+  });
+  const abort = () => void engine.close();
+  signal?.addEventListener("abort", abort, { once: true });
+  try {
+    const loaded = await engine.loaded;
+    const model = toModel(engine, native, loaded, notes, seed);
+    for (const note of notes) process.emitWarning(note, { type: "ColdstartWarning" });
+    return model;
+  } catch (error) {
+    await engine.close();
+    if (thrown) throw thrown.error;
+    if (signal?.aborted) throw aborted(signal);
+    throw error;
+  } finally {
+    signal?.removeEventListener("abort", abort);
+  }
+}
+
+function aborted(signal: AbortSignal): ColdstartError {
+  return new ColdstartError("ABORTED", "Loading was aborted.", { remedy: "Nothing was kept; load again when needed.", cause: signal.reason });
+}
+
+/** @internal A path to a model, from what a user may pass as one. */
+export function toPath(path: unknown): string {
+  if (path instanceof URL && path.protocol === "file:") return fileURLToPath(path);
+  if (typeof path !== "string" || path === "" || path.includes("\0")) throw invalidOption("path", path, "the path of a GGUF file, or a file: URL");
+  return path;
+}
+
+function checkLoad(path: string, read: OptionReader, notes: string[]): NativeEngineOptions {
+  const kvCache = read.nested("kvCache", ["keyType", "valueType"]);
+  const keyType = kvCache.choice("keyType", KV_TYPES, "f16");
+  const valueType = kvCache.choice("valueType", KV_TYPES, "f16");
+  const flashAttention = read.choice("flashAttention", ["auto", true, false] as const, "auto");
+  if (flashAttention === false && !["f32", "f16", "bf16"].includes(valueType)) {
+    throw invalidOption("kvCache.valueType", valueType, "f32, f16 or bf16 when flashAttention is false");
+  }
+  return {
+    path,
+    gpuLayers: checkGpuLayers(read, notes),
+    mmap: read.boolean("mmap", true),
+    mlock: read.boolean("mlock", false),
+    checkTensors: read.boolean("checkTensors", false),
+    contextLength: read.integer("contextLength", 1, INT32_MAX, 0),
+    batchSize: read.integer("batchSize", 1, 65_536, 512),
+    parallel: read.integer("parallel", 1, MAX_PARALLEL, 8),
+    threads: read.integer("threads", 1, 512, defaultThreads()),
+    keyType,
+    valueType,
+    flashAttention: FLASH_ATTENTION[`${flashAttention}`],
+  };
+}
+
+/** Layers for the GPU; -1 for all. */
+function checkGpuLayers(read: OptionReader, notes: string[]): number {
+  const wanted = read.raw("gpuLayers");
+  const layers = wanted === "max" ? -1 : read.integer("gpuLayers", 0, INT32_MAX, -1);
+  if (layers === 0) return 0;
+  if (listDevices().some(({ type }) => type === "gpu" || type === "igpu")) return layers;
+  if (wanted !== undefined) notes.push(`gpuLayers is ${wanted as string}, and no GPU was found: all layers are on the CPU.`);
+  return 0;
+}
+
+/** Threads beyond the number of cores only spin: with hyperthreads, half of the logical processors. */
+function defaultThreads(): number {
+  const processors = os.availableParallelism();
+  return Math.max(1, hasHyperthreads() ? Math.floor(processors / 2) : processors);
+}
+
+function hasHyperthreads(): boolean {
+  if (process.platform !== "linux") return false;
+  try {
+    return fs.readFileSync("/sys/devices/system/cpu/smt/active", "utf8").trim() === "1";
+  } catch {
+    return false; // Not all kernels and containers say; then every processor counts as a core.
+  }
+}
+
+function toModel(engine: Engine, native: NativeEngineOptions, loaded: NativeLoaded, notes: string[], seed: number | undefined): Model {
+  const { header, devices, contextLength, gpuLayers, trainedContextLength } = loaded;
+  if (contextLength > trainedContextLength) {
+    notes.push(`contextLength is ${contextLength}, and the model was trained for ${trainedContextLength}: expect worse text beyond that.`);
+  }
+  const text = (key: string) => (typeof header.metadata[key] === "string" ? header.metadata[key] : undefined);
+  const placement: Placement = { contextLength, gpuLayers, threads: native.threads, devices, notes };
+  let next = seed;
+  const nextSeed = () => {
+    if (next === undefined) return randomInt(2 ** 32 - 1);
+    const value = next;
+    next = (next + 1) % (2 ** 32 - 1);
+    return value;
+  };
+  const info = {
+    path: native.path,
+    architecture: text("general.architecture") ?? "",
+    name: text("general.name"),
+    description: loaded.description,
+    parameters: loaded.parameters,
+    quantization: loaded.quantization,
+    weightBytes: loaded.weightBytes,
+    contextLength: trainedContextLength,
+    layers: loaded.layers,
+    embeddingLength: loaded.embeddingLength,
+    vocabulary: {
+      size: loaded.vocabularySize,
+      type: text("tokenizer.ggml.model") ?? "",
+      bos: loaded.bos < 0 ? undefined : loaded.bos,
+      eos: loaded.eos < 0 ? undefined : loaded.eos,
+    },
+    chatTemplate: loaded.chatTemplate === "" ? undefined : loaded.chatTemplate,
+    metadata: header.metadata,
+  };
+  return new Model(engine, info, placement, nextSeed);
+}

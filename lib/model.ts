@@ -1,0 +1,133 @@
+import type { Engine } from "./engine.js";
+import { checkGenerate, checkTokens, type GenerateOptions, type Prompt } from "./generate-options.js";
+import { Generation } from "./generation.js";
+import type { MetadataValue } from "./native.js";
+import { invalidOption, OptionReader } from "./options.js";
+
+/** What is known of a loaded model. */
+export interface ModelInfo {
+  /** As given to `loadModel()`. */
+  path: string;
+  /** `"llama"`, `"qwen3"`, … */
+  architecture: string;
+  /** The author's name for it, if the file has one. */
+  name: string | undefined;
+  /** llama.cpp's one-line description: `"llama 1B Q4_K - Medium"`. */
+  description: string;
+  /** Number of weights. */
+  parameters: number;
+  /** `"F16"`, `"Q4_K - Medium"`, … */
+  quantization: string;
+  /** Bytes of all weights. */
+  weightBytes: number;
+  /** Tokens the model was trained to attend to. What is in force is `placement.contextLength`. */
+  contextLength: number;
+  layers: number;
+  /** Width of the model. */
+  embeddingLength: number;
+  vocabulary: {
+    /** Tokens. */
+    size: number;
+    /** `tokenizer.ggml.model`: `"llama"` (SentencePiece), `"gpt2"` (byte-pair encoding), … */
+    type: string;
+    /** The beginning-of-text token. */
+    bos: number | undefined;
+    /** The end-of-text token. */
+    eos: number | undefined;
+  };
+  /** The Jinja template for chats, if the file has one. */
+  chatTemplate: string | undefined;
+  /** All metadata of the file, by key. Long arrays are cut; `inspectGguf()` with `arrayLimit` has them whole. */
+  metadata: Record<string, MetadataValue>;
+}
+
+/** Where a model is. Bytes. */
+export interface Placement {
+  /** Tokens the context holds, over all generations at a time. */
+  contextLength: number;
+  /** Layers on GPUs; the output layer counts as one. */
+  gpuLayers: number;
+  /** CPU threads. */
+  threads: number;
+  devices: {
+    /** `"CPU"`, `"CUDA0"`, … */
+    name: string;
+    /** `"CPU"`, `"CUDA"`, … */
+    backend: string;
+    /** Memory of the device. */
+    total: number;
+    /** Of it free, just after loading. */
+    free: number;
+    /** Allocated or mapped for weights. */
+    weights: number;
+    kvCache: number;
+    /** Buffers for intermediate results. */
+    compute: number;
+  }[];
+  /** What is not as one might expect, and why; each was also a process warning. */
+  notes: string[];
+}
+
+/** A loaded model. Make one with `loadModel()`. */
+export class Model implements AsyncDisposable {
+  readonly info: ModelInfo;
+  readonly placement: Placement;
+
+  readonly #engine: Engine;
+  readonly #nextSeed: () => number;
+
+  /** @internal Use `loadModel()`. */
+  constructor(engine: Engine, info: ModelInfo, placement: Placement, nextSeed: () => number) {
+    this.#engine = engine;
+    this.info = info;
+    this.placement = placement;
+    this.#nextSeed = nextSeed;
+  }
+
+  /**
+   * Starts to continue `prompt` and returns at once. A string gets the tokens around it that the model expects (such as
+   * beginning-of-text); token ids are taken as they are.
+   *
+   * @throws `INVALID_OPTION` for a bad prompt or option, `DISPOSED`. What can only be known later rejects `result`.
+   */
+  generate(prompt: Prompt, options: GenerateOptions = {}): Generation {
+    return new Generation(this.#engine, checkGenerate(prompt, options, this.placement.contextLength, this.#nextSeed));
+  }
+
+  /**
+   * The tokens of `text`.
+   *
+   * `addSpecial` (default true): with the tokens around it that the model expects.
+   * `parseSpecial` (default true): read the text of special tokens as those tokens.
+   *
+   * Rejects with `TOKENIZE_FAILED`, `DISPOSED`.
+   */
+  async tokenize(text: string, options: { addSpecial?: boolean; parseSpecial?: boolean } = {}): Promise<number[]> {
+    if (typeof text !== "string") throw invalidOption("text", text, "a string");
+    const read = new OptionReader(options, ["addSpecial", "parseSpecial"]);
+    return this.#engine.tokenize(text, read.boolean("addSpecial", true), read.boolean("parseSpecial", true));
+  }
+
+  /**
+   * The text of `tokens`. `renderSpecial` (default false): with special tokens as text.
+   * Bytes that are no whole character become U+FFFD. Rejects with `INVALID_OPTION` for unknown ids, `DISPOSED`.
+   */
+  async detokenize(tokens: readonly number[] | Int32Array, options: { renderSpecial?: boolean } = {}): Promise<string> {
+    const read = new OptionReader(options, ["renderSpecial"]);
+    return this.#engine.detokenize(checkTokens("tokens", tokens), read.boolean("renderSpecial", false));
+  }
+
+  /** True once `dispose()` was called or the engine ended by itself. */
+  get disposed(): boolean {
+    return this.#engine.ended !== undefined;
+  }
+
+  /** Frees everything. Generations under way fail with `DISPOSED`. May be called again. */
+  async dispose(): Promise<void> {
+    await this.#engine.close();
+  }
+
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.dispose();
+  }
+}

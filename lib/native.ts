@@ -1,0 +1,200 @@
+// The typed view of the addon (native/addon/addon.cc) and the only place that loads it.
+
+import { createRequire } from "node:module";
+import path from "node:path";
+import { fileURLToPath } from "node:url";
+import { ColdstartError } from "./errors.js";
+
+/** A header as native/addon/gguf_convert.cc makes it. */
+export interface GgufHeader {
+  version: number;
+  metadata: Record<string, MetadataValue>;
+  tensors: { name: string; type: string; shape: number[]; offset: number; bytes: number }[];
+  alignment: number;
+  dataOffset: number;
+  fileSize: number;
+  parameters: number;
+  weightBytes: number;
+}
+
+/** A metadata value: integers beyond 2^53 are bigints, arrays are cut after some elements. */
+export type MetadataValue = number | bigint | boolean | string | MetadataArray;
+
+export interface MetadataArray {
+  /** `"string"`, `"int32"`, … */
+  elementType: string;
+  /** Elements in the file. */
+  length: number;
+  /** The first of them. */
+  values: (number | bigint | boolean | string)[];
+}
+
+/** native/addon/options.cc reads these; all are required there. */
+export interface NativeEngineOptions {
+  path: string;
+  gpuLayers: number;
+  mmap: boolean;
+  mlock: boolean;
+  checkTensors: boolean;
+  contextLength: number;
+  batchSize: number;
+  parallel: number;
+  threads: number;
+  keyType: string;
+  valueType: string;
+  flashAttention: -1 | 0 | 1;
+}
+
+export interface NativeSampling {
+  temperature: number;
+  topK: number;
+  topP: number;
+  minP: number;
+  typicalP: number;
+  xtcProbability: number;
+  xtcThreshold: number;
+  dryMultiplier: number;
+  dryBase: number;
+  dryAllowedLength: number;
+  dryLastTokens: number;
+  dryBreakers: string[];
+  mirostat: 0 | 1 | 2;
+  mirostatTau: number;
+  mirostatEta: number;
+  repeatPenalty: number;
+  frequencyPenalty: number;
+  presencePenalty: number;
+  penaltyLastTokens: number;
+  logitBias: [token: number, bias: number][];
+  grammar: string;
+  seed: number;
+  logprobs: number;
+}
+
+export interface NativeRequest extends NativeSampling {
+  id: number;
+  prompt: string | Int32Array;
+  parseSpecial: boolean;
+  maxTokens?: number;
+  stop: string[];
+}
+
+export interface NativeLogprob {
+  token: number;
+  text: string;
+  logprob: number;
+  top: { token: number; text: string; logprob: number }[];
+}
+
+export interface NativeLoaded {
+  type: "loaded";
+  header: GgufHeader;
+  description: string;
+  quantization: string;
+  parameters: number;
+  weightBytes: number;
+  layers: number;
+  embeddingLength: number;
+  vocabularySize: number;
+  trainedContextLength: number;
+  contextLength: number;
+  chatTemplate: string;
+  bos: number;
+  eos: number;
+  gpuLayers: number;
+  devices: {
+    name: string;
+    backend: string;
+    total: number;
+    free: number;
+    weights: number;
+    kvCache: number;
+    compute: number;
+  }[];
+}
+
+export interface NativeChunk {
+  type: "chunk";
+  id: number;
+  text: string;
+  tokens: number[];
+  logprobs?: NativeLogprob[];
+}
+
+export interface NativeFinished {
+  type: "finished";
+  id: number;
+  reason: "stop" | "stopString" | "length" | "context" | "aborted";
+  stopString: string;
+  promptTokens: number;
+  completionTokens: number;
+  cachedTokens: number;
+  queueMs: number;
+  prefillMs: number;
+  firstTokenMs: number;
+  decodeMs: number;
+}
+
+export type NativeEvent =
+  | { type: "progress"; fraction: number }
+  | NativeLoaded
+  | { type: "loadFailed"; error: ColdstartError }
+  | NativeChunk
+  | NativeFinished
+  | { type: "failed"; id: number; error: ColdstartError }
+  | { type: "closed"; error: ColdstartError };
+
+export interface NativeEngine {
+  submit(request: NativeRequest): void;
+  cancel(id: number): void;
+  stop(): void;
+  tokenize(text: string, addSpecial: boolean, parseSpecial: boolean): Promise<number[]>;
+  detokenize(tokens: Int32Array, renderSpecial: boolean): Promise<string>;
+}
+
+export interface NativeDevice {
+  name: string;
+  description: string;
+  backend: string;
+  type: "cpu" | "gpu" | "igpu" | "accelerator";
+  memoryTotal: number;
+  memoryFree: number;
+}
+
+export interface NativeAddon {
+  Engine: new (options: NativeEngineOptions, onEvents: (events: NativeEvent[]) => void) => NativeEngine;
+  inspectGguf(path: string, arrayLimit: number): Promise<GgufHeader & { quantization?: string }>;
+  listDevices(): NativeDevice[];
+  setErrorClass(errorClass: typeof ColdstartError): void;
+  versions(): { llamaCpp: string; ggml: string; systemInfo: string };
+}
+
+const root = path.dirname(path.dirname(fileURLToPath(import.meta.url)));
+let loaded: NativeAddon | undefined;
+
+/** The addon, loaded at the first call. Throws `NATIVE_ADDON_MISSING`. */
+export function native(): NativeAddon {
+  loaded ??= load();
+  return loaded;
+}
+
+function load(): NativeAddon {
+  const require = createRequire(import.meta.url);
+  try {
+    const nodeGypBuild = require("node-gyp-build") as { resolve(directory: string): string };
+    const addon = require(nodeGypBuild.resolve(root)) as NativeAddon;
+    addon.setErrorClass(ColdstartError);
+    return addon;
+  } catch (cause) {
+    const machine = `${process.platform}-${process.arch}, Node.js ${process.version}`;
+    const reason = cause instanceof Error ? cause.message.split("\n")[0] : String(cause);
+    throw new ColdstartError("NATIVE_ADDON_MISSING", `coldstart's native addon could not be loaded on ${machine}: ${reason}.`, {
+      remedy:
+        `1. Build it: cd ${root} && npm run build:native. ` +
+        `2. If the package was installed with --ignore-scripts, install it again without. ` +
+        `3. In a bundler or Electron's asar, leave coldstart outside of the bundle (external, asarUnpack).`,
+      details: { platform: process.platform, arch: process.arch, node: process.version },
+      cause,
+    });
+  }
+}
