@@ -17,5 +17,10 @@ export interface Device {
 
 /** The devices of every backend that is loaded, in the order in which layers are offloaded to them. */
 export function listDevices(): Device[] {
-  return native().listDevices();
+  return native().listDevices().map(withAvailableMemory);
+}
+
+/** ggml says that all of the host's memory is free; what this process can have is known to Node.js, limits of containers included. */
+export function withAvailableMemory<D extends { backend: string; memoryFree: number }>(device: D): D {
+  return device.backend === "CPU" ? { ...device, memoryFree: process.availableMemory() } : device;
 }

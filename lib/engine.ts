@@ -30,9 +30,10 @@ export class Engine {
   readonly #listeners = new Map<number, RequestListener>();
   readonly #onProgress: (fraction: number) => void;
   readonly #settleLoaded: PromiseWithResolvers<NativeLoaded>;
-  readonly #closed: PromiseWithResolvers<void>;
+  readonly #closed: PromiseWithResolvers<undefined>;
   #isLoading = true;
   #isStopping = false;
+  #isClosed = false;
   /** Why requests are refused, once they are. */
   #ended: ColdstartError | undefined;
   #nextId = 1;
@@ -40,7 +41,7 @@ export class Engine {
   constructor(options: NativeEngineOptions, onProgress: (fraction: number) => void) {
     this.#onProgress = onProgress;
     this.#settleLoaded = withResolvers<NativeLoaded>();
-    this.#closed = withResolvers<void>();
+    this.#closed = withResolvers<undefined>();
     this.loaded = this.#settleLoaded.promise;
     const weak = new WeakRef(this);
     this.#native = new (native().Engine)(options, (events) => {
@@ -77,8 +78,8 @@ export class Engine {
   }
 
   /** Gives up loading and generating; resolves when everything is freed. */
-  close(): Promise<void> {
-    if (!this.#isStopping) {
+  close(): Promise<undefined> {
+    if (!this.#isStopping && !this.#isClosed) {
       this.#isStopping = true;
       this.#ended ??= new ColdstartError("DISPOSED", "The model was disposed.", { remedy: "Load it again." });
       this.#native.stop();
@@ -127,11 +128,12 @@ export class Engine {
     this.#ended ??= error;
     this.#isLoading = false;
     this.#isStopping = false;
+    this.#isClosed = true;
     for (const listener of this.#listeners.values()) listener.failed(error);
     this.#listeners.clear();
     // Stopped before it was loaded; nothing happens when it was.
     this.#settleLoaded.reject(error);
-    this.#closed.resolve();
+    this.#closed.resolve(undefined);
   }
 
   #keepWhileBusy(): void {

@@ -91,7 +91,12 @@ export interface CheckedRequest {
  * @param contextLength tokens, of the loaded model
  * @param nextSeed gives the seed when the options have none
  */
-export function checkGenerate(prompt: Prompt, options: GenerateOptions, contextLength: number, nextSeed: () => number): CheckedRequest {
+export function checkGenerate(
+  prompt: Prompt,
+  options: GenerateOptions,
+  contextLength: number,
+  nextSeed: () => number,
+): CheckedRequest {
   const read = new OptionReader(options, NAMES);
   const xtc = read.nested("xtc", ["probability", "threshold"]);
   const dry = read.nested("dry", ["multiplier", "base", "allowedLength", "lastTokens", "breakers"]);
@@ -147,18 +152,22 @@ function checkPrompt(prompt: Prompt): string | Int32Array {
 export function checkTokens(name: string, tokens: unknown): Int32Array {
   if (tokens instanceof Int32Array) return tokens;
   if (!Array.isArray(tokens)) throw invalidOption(name, tokens, "an array of token ids");
-  const bad = tokens.findIndex((token) => !Number.isInteger(token) || (token as number) < 0 || (token as number) > INT32_MAX);
+  const bad = tokens.findIndex(
+    (token) => !Number.isInteger(token) || (token as number) < 0 || (token as number) > INT32_MAX,
+  );
   if (bad !== -1) throw invalidOption(`${name}[${bad}]`, tokens[bad], "a token id");
   return Int32Array.from(tokens as number[]);
 }
 
 function checkLogitBias(value: unknown): [number, number][] {
   if (value === undefined) return [];
-  if (typeof value !== "object" || value === null) throw invalidOption("logitBias", value, "an object or a Map from token ids to numbers");
+  if (typeof value !== "object" || value === null)
+    throw invalidOption("logitBias", value, "an object or a Map from token ids to numbers");
   const entries: [unknown, unknown][] = value instanceof Map ? [...value] : Object.entries(value);
   return entries.map(([key, bias]) => {
     const token = Number(key);
-    if (!Number.isInteger(token) || token < 0 || token > INT32_MAX) throw invalidOption("A key of logitBias", key, "a token id");
+    if (!Number.isInteger(token) || token < 0 || token > INT32_MAX)
+      throw invalidOption("A key of logitBias", key, "a token id");
     const usable = typeof bias === "number" && (Number.isFinite(bias) || bias === -Infinity);
     if (!usable) throw invalidOption(`logitBias[${token}]`, bias, "a finite number or -Infinity");
     return [token, bias];

@@ -6,7 +6,13 @@
 export { listDevices, type Device } from "./devices.js";
 export { ColdstartError, type ErrorCode } from "./errors.js";
 export type { GenerateOptions, Prompt } from "./generate-options.js";
-export { Generation, type FinishReason, type GenerationChunk, type GenerationResult, type TokenLogprob } from "./generation.js";
+export {
+  Generation,
+  type FinishReason,
+  type GenerationChunk,
+  type GenerationResult,
+  type TokenLogprob,
+} from "./generation.js";
 export { inspectGguf, type GgufInfo } from "./inspect-gguf.js";
 export { loadModel, type KvCacheType, type LoadOptions } from "./load-model.js";
 export { Model, type ModelInfo, type Placement } from "./model.js";

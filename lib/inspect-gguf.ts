@@ -43,7 +43,10 @@ export interface GgufInfo {
  */
 export async function inspectGguf(path: string | URL, options: { arrayLimit?: number } = {}): Promise<GgufInfo> {
   const read = new OptionReader(options, ["arrayLimit"]);
-  const arrayLimit = read.raw("arrayLimit") === Infinity ? Number.MAX_SAFE_INTEGER : read.integer("arrayLimit", 0, Number.MAX_SAFE_INTEGER, 16);
+  const arrayLimit =
+    read.raw("arrayLimit") === Infinity
+      ? Number.MAX_SAFE_INTEGER
+      : read.integer("arrayLimit", 0, Number.MAX_SAFE_INTEGER, 16);
   const { metadata, tensors, ...header } = await native().inspectGguf(toPath(path), arrayLimit);
   const text = (key: string) => (typeof metadata[key] === "string" ? metadata[key] : undefined);
   const number = (key: string) => (typeof metadata[key] === "number" ? metadata[key] : undefined);

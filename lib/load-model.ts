@@ -2,7 +2,7 @@ import { randomInt } from "node:crypto";
 import fs from "node:fs";
 import os from "node:os";
 import { fileURLToPath } from "node:url";
-import { listDevices } from "./devices.js";
+import { listDevices, withAvailableMemory } from "./devices.js";
 import { Engine } from "./engine.js";
 import { ColdstartError } from "./errors.js";
 import { Model, type Placement } from "./model.js";
@@ -50,7 +50,17 @@ const NAMES = [
   "flashAttention", "seed", "onProgress", "signal",
 ] as const satisfies readonly (keyof LoadOptions)[]; // prettier-ignore
 
-const KV_TYPES = ["f32", "f16", "bf16", "q8_0", "q4_0", "q4_1", "iq4_nl", "q5_0", "q5_1"] as const satisfies readonly KvCacheType[];
+const KV_TYPES = [
+  "f32",
+  "f16",
+  "bf16",
+  "q8_0",
+  "q4_0",
+  "q4_1",
+  "iq4_nl",
+  "q5_0",
+  "q5_1",
+] as const satisfies readonly KvCacheType[];
 const FLASH_ATTENTION = { auto: -1, false: 0, true: 1 } as const;
 const INT32_MAX = 2 ** 31 - 1;
 const MAX_PARALLEL = 256; // llama.cpp's LLAMA_MAX_SEQ
@@ -68,7 +78,7 @@ export async function loadModel(path: string | URL, options: LoadOptions = {}): 
   const notes: string[] = [];
   const native = checkLoad(toPath(path), read, notes);
   const seed = read.integer("seed", 0, 2 ** 32 - 2, undefined);
-  const onProgress = read.callback<(fraction: number) => void>("onProgress");
+  const onProgress = read.callback<[fraction: number]>("onProgress");
   const signal = read.signal();
   if (signal?.aborted) throw aborted(signal);
 
@@ -99,13 +109,17 @@ export async function loadModel(path: string | URL, options: LoadOptions = {}): 
 }
 
 function aborted(signal: AbortSignal): ColdstartError {
-  return new ColdstartError("ABORTED", "Loading was aborted.", { remedy: "Nothing was kept; load again when needed.", cause: signal.reason });
+  return new ColdstartError("ABORTED", "Loading was aborted.", {
+    remedy: "Nothing was kept; load again when needed.",
+    cause: signal.reason,
+  });
 }
 
 /** @internal A path to a model, from what a user may pass as one. */
 export function toPath(path: unknown): string {
   if (path instanceof URL && path.protocol === "file:") return fileURLToPath(path);
-  if (typeof path !== "string" || path === "" || path.includes("\0")) throw invalidOption("path", path, "the path of a GGUF file, or a file: URL");
+  if (typeof path !== "string" || path === "" || path.includes("\0"))
+    throw invalidOption("path", path, "the path of a GGUF file, or a file: URL");
   return path;
 }
 
@@ -139,7 +153,8 @@ function checkGpuLayers(read: OptionReader, notes: string[]): number {
   const layers = wanted === "max" ? -1 : read.integer("gpuLayers", 0, INT32_MAX, -1);
   if (layers === 0) return 0;
   if (listDevices().some(({ type }) => type === "gpu" || type === "igpu")) return layers;
-  if (wanted !== undefined) notes.push(`gpuLayers is ${wanted as string}, and no GPU was found: all layers are on the CPU.`);
+  if (wanted !== undefined)
+    notes.push(`gpuLayers is ${wanted as string}, and no GPU was found: all layers are on the CPU.`);
   return 0;
 }
 
@@ -158,13 +173,32 @@ function hasHyperthreads(): boolean {
   }
 }
 
-function toModel(engine: Engine, native: NativeEngineOptions, loaded: NativeLoaded, notes: string[], seed: number | undefined): Model {
+function toPlaced(device: NativeLoaded["devices"][number]): Placement["devices"][number] {
+  const { memoryTotal: total, memoryFree: free, ...rest } = withAvailableMemory(device);
+  return { ...rest, total, free };
+}
+
+function toModel(
+  engine: Engine,
+  native: NativeEngineOptions,
+  loaded: NativeLoaded,
+  notes: string[],
+  seed: number | undefined,
+): Model {
   const { header, devices, contextLength, gpuLayers, trainedContextLength } = loaded;
   if (contextLength > trainedContextLength) {
-    notes.push(`contextLength is ${contextLength}, and the model was trained for ${trainedContextLength}: expect worse text beyond that.`);
+    notes.push(
+      `contextLength is ${contextLength}, and the model was trained for ${trainedContextLength}: expect worse text beyond that.`,
+    );
   }
   const text = (key: string) => (typeof header.metadata[key] === "string" ? header.metadata[key] : undefined);
-  const placement: Placement = { contextLength, gpuLayers, threads: native.threads, devices, notes };
+  const placement: Placement = {
+    contextLength,
+    gpuLayers,
+    threads: native.threads,
+    devices: devices.map(toPlaced),
+    notes,
+  };
   let next = seed;
   const nextSeed = () => {
     if (next === undefined) return randomInt(2 ** 32 - 1);

@@ -105,8 +105,8 @@ export interface NativeLoaded {
   devices: {
     name: string;
     backend: string;
-    total: number;
-    free: number;
+    memoryTotal: number;
+    memoryFree: number;
     weights: number;
     kvCache: number;
     compute: number;
@@ -188,13 +188,17 @@ function load(): NativeAddon {
   } catch (cause) {
     const machine = `${process.platform}-${process.arch}, Node.js ${process.version}`;
     const reason = cause instanceof Error ? cause.message.split("\n")[0] : String(cause);
-    throw new ColdstartError("NATIVE_ADDON_MISSING", `coldstart's native addon could not be loaded on ${machine}: ${reason}.`, {
-      remedy:
-        `1. Build it: cd ${root} && npm run build:native. ` +
-        `2. If the package was installed with --ignore-scripts, install it again without. ` +
-        `3. In a bundler or Electron's asar, leave coldstart outside of the bundle (external, asarUnpack).`,
-      details: { platform: process.platform, arch: process.arch, node: process.version },
-      cause,
-    });
+    throw new ColdstartError(
+      "NATIVE_ADDON_MISSING",
+      `coldstart's native addon could not be loaded on ${machine}: ${reason}.`,
+      {
+        remedy:
+          `1. Build it: cd ${root} && npm run build:native. ` +
+          `2. If the package was installed with --ignore-scripts, install it again without. ` +
+          `3. In a bundler or Electron's asar, leave coldstart outside of the bundle (external, asarUnpack).`,
+        details: { platform: process.platform, arch: process.arch, node: process.version },
+        cause,
+      },
+    );
   }
 }

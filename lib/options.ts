@@ -7,7 +7,8 @@ export function show(value: unknown): string {
   if (typeof value === "string") return JSON.stringify(value.length > 60 ? `${value.slice(0, 60)}…` : value);
   if (typeof value === "bigint") return `${value}n`;
   if (typeof value === "function") return "a function";
-  if (typeof value === "object" && value !== null) return Array.isArray(value) ? `an array of ${value.length}` : `an object (${value.constructor?.name ?? "null prototype"})`;
+  if (Array.isArray(value)) return `an array of ${value.length}`;
+  if (typeof value === "object" && value !== null) return "an object";
   return String(value);
 }
 
@@ -124,7 +125,8 @@ export class OptionReader {
     if (value === undefined) return fallback;
     const list: unknown[] = Array.isArray(value) ? value : [value];
     for (const item of list) {
-      if (typeof item !== "string" || item === "") throw invalidOption(this.#prefix + name, item, "a string with at least one character, or an array of such");
+      if (typeof item !== "string" || item === "")
+        throw invalidOption(this.#prefix + name, item, "a string with at least one character, or an array of such");
     }
     return list as string[];
   }
@@ -134,15 +136,17 @@ export class OptionReader {
     return this.#get(name);
   }
 
-  callback<F>(name: string): F | undefined {
+  callback<Arguments extends unknown[]>(name: string): ((...args: Arguments) => void) | undefined {
     const value = this.#get(name);
-    if (value !== undefined && typeof value !== "function") throw invalidOption(this.#prefix + name, value, "a function");
-    return value as F | undefined;
+    if (value !== undefined && typeof value !== "function")
+      throw invalidOption(this.#prefix + name, value, "a function");
+    return value as ((...args: Arguments) => void) | undefined;
   }
 
   signal(name = "signal"): AbortSignal | undefined {
     const value = this.#get(name);
-    if (value !== undefined && !(value instanceof AbortSignal)) throw invalidOption(this.#prefix + name, value, "an AbortSignal");
+    if (value !== undefined && !(value instanceof AbortSignal))
+      throw invalidOption(this.#prefix + name, value, "an AbortSignal");
     return value;
   }
 

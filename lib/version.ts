@@ -12,6 +12,8 @@ export interface Versions {
 }
 
 export function version(): Versions {
-  const { version: coldstart } = JSON.parse(readFileSync(new URL("../package.json", import.meta.url), "utf8")) as { version: string };
+  const { version: coldstart } = JSON.parse(readFileSync(new URL("../package.json", import.meta.url), "utf8")) as {
+    version: string;
+  };
   return { coldstart, ...native().versions() };
 }

@@ -33,7 +33,11 @@ await ensureLlamaCpp();
 if (wantsTools) definitions.push("-DCOLDSTART_TOOLS=ON");
 const started = Date.now();
 const configured = fs.existsSync(path.join(tree, "CMakeCache.txt"));
-if (!configured || definitions.length > 0) cmakeJs("configure", definitions.map((definition) => `--CD${definition.slice(2)}`));
+if (!configured || definitions.length > 0)
+  cmakeJs(
+    "configure",
+    definitions.map((definition) => `--CD${definition.slice(2)}`),
+  );
 if (!configured) console.error("Compiling llama.cpp and coldstart. This takes some minutes the first time.");
 const jobs = process.env.COLDSTART_BUILD_JOBS ?? String(os.availableParallelism());
 cmakeJs("build", ["--parallel", jobs]);
@@ -41,7 +45,14 @@ if (wantsTools) for (const target of TOOLS) cmakeJs("build", ["--parallel", jobs
 console.error(`Built in ${((Date.now() - started) / 1000).toFixed(0)} s.`);
 
 function cmakeJs(command, extra) {
-  const cli = path.join(path.dirname(createRequire(import.meta.url).resolve("cmake-js/package.json")), "bin", "cmake-js");
-  const { status } = spawnSync(process.execPath, [cli, command, "--out", tree, ...extra], { cwd: root, stdio: "inherit" });
+  const cli = path.join(
+    path.dirname(createRequire(import.meta.url).resolve("cmake-js/package.json")),
+    "bin",
+    "cmake-js",
+  );
+  const { status } = spawnSync(process.execPath, [cli, command, "--out", tree, ...extra], {
+    cwd: root,
+    stdio: "inherit",
+  });
   if (status !== 0) process.exit(status ?? 1);
 }

@@ -116,6 +116,7 @@ function git(args) {
       throw new Error(
         "git was not found. Install it (Debian: apt-get install git; macOS: xcode-select --install; " +
           "Windows: winget install Git.Git) and run npm install again.",
+        { cause: error },
       );
     }
     throw error;

@@ -4,7 +4,8 @@ import { spawnSync } from "node:child_process";
 import process from "node:process";
 
 const REMEDY = {
-  compiler: "Debian/Ubuntu: sudo apt-get install g++ make; macOS: xcode-select --install; Windows: winget install Microsoft.VisualStudio.2022.BuildTools, with the C++ workload",
+  compiler:
+    "Debian/Ubuntu: sudo apt-get install g++ make; macOS: xcode-select --install; Windows: winget install Microsoft.VisualStudio.2022.BuildTools, with the C++ workload",
   cmake: "Debian/Ubuntu: sudo apt-get install cmake; macOS: brew install cmake; Windows: winget install Kitware.CMake",
 };
 
@@ -19,13 +20,22 @@ function runs(command, args = ["--version"]) {
  * @param {{ platform?: NodeJS.Platform, has?: (command: string) => boolean, env?: NodeJS.ProcessEnv }} [machine]
  * @returns {string[]}
  */
-export function missingTools({ platform = process.platform, has = (command) => runs(command), env = process.env } = {}) {
+export function missingTools({
+  platform = process.platform,
+  has = (command) => runs(command),
+  env = process.env,
+} = {}) {
   const missing = [];
-  if (!has("cmake")) missing.push(`coldstart is compiled on this machine and CMake was not found; install it (${REMEDY.cmake}) and run npm install again.`);
+  if (!has("cmake"))
+    missing.push(
+      `coldstart is compiled on this machine and CMake was not found; install it (${REMEDY.cmake}) and run npm install again.`,
+    );
   // On Windows CMake finds Visual Studio by itself, wherever it is.
   const compilers = [env.CXX, "c++", "g++", "clang++"].filter((name) => name);
   if (platform !== "win32" && !compilers.some((name) => has(name))) {
-    missing.push(`coldstart is compiled on this machine and no C++ compiler was found; install one (${REMEDY.compiler}) and run npm install again.`);
+    missing.push(
+      `coldstart is compiled on this machine and no C++ compiler was found; install one (${REMEDY.compiler}) and run npm install again.`,
+    );
   }
   return missing;
 }

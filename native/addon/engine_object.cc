@@ -58,9 +58,11 @@ class EngineBinding : public std::enable_shared_from_this<EngineBinding> {
 
     // Tokenizing a long prompt takes milliseconds, and neither this thread nor the engine's should wait for it.
     auto tokenize = [self = shared_from_this(), model = engine_->model(), request = std::move(request),
-                     text = ReadString(prompt, "prompt"), parse_special = ReadBool(object.Get("parseSpecial"), "parseSpecial")]() mutable {
+                     text = ReadString(prompt, "prompt"),
+                     parse_special = ReadBool(object.Get("parseSpecial"), "parseSpecial")]() mutable {
       try {
-        request.prompt = ::coldstart::Tokenize(llama_model_get_vocab(model.get()), text, /*add_special=*/true, parse_special);
+        request.prompt =
+            ::coldstart::Tokenize(llama_model_get_vocab(model.get()), text, /*add_special=*/true, parse_special);
         self->engine_->Submit(std::move(request));
       } catch (...) {
         self->engine_->outbox().Push(Failed{request.id, CurrentError("Tokenizing")});
@@ -84,7 +86,8 @@ class EngineBinding : public std::enable_shared_from_this<EngineBinding> {
 
   ModelPtr RequireModel() const {
     ModelPtr model = engine_->model();
-    if (model == nullptr) throw Error(ErrorCode::kDisposed, "The model is not loaded, or was disposed.", "Load it again.");
+    if (model == nullptr)
+      throw Error(ErrorCode::kDisposed, "The model is not loaded, or was disposed.", "Load it again.");
     return model;
   }
 
@@ -168,7 +171,8 @@ EngineObject::EngineObject(const Napi::CallbackInfo& info) : Napi::ObjectWrap<En
     if (info.Length() < 2 || !info[0].IsObject() || !info[1].IsFunction()) {
       throw Napi::TypeError::New(info.Env(), "new Engine(options, onEvents)");
     }
-    binding_ = EngineBinding::Start(info.Env(), ReadEngineOptions(info[0].As<Napi::Object>()), info[1].As<Napi::Function>());
+    binding_ =
+        EngineBinding::Start(info.Env(), ReadEngineOptions(info[0].As<Napi::Object>()), info[1].As<Napi::Function>());
   });
 }
 
@@ -193,8 +197,8 @@ void EngineObject::Stop(const Napi::CallbackInfo& info) {
 
 Napi::Value EngineObject::Tokenize(const Napi::CallbackInfo& info) {
   return AtEdge(info.Env(), [&]() -> Napi::Value {
-    auto work = [model = binding_->RequireModel(), text = ReadString(info[0], "text"), add_special = ReadBool(info[1], "addSpecial"),
-                 parse_special = ReadBool(info[2], "parseSpecial")] {
+    auto work = [model = binding_->RequireModel(), text = ReadString(info[0], "text"),
+                 add_special = ReadBool(info[1], "addSpecial"), parse_special = ReadBool(info[2], "parseSpecial")] {
       return ::coldstart::Tokenize(llama_model_get_vocab(model.get()), text, add_special, parse_special);
     };
     auto to_js = [](Napi::Env env, const std::vector<llama_token>& tokens) -> Napi::Value {
@@ -208,7 +212,8 @@ Napi::Value EngineObject::Tokenize(const Napi::CallbackInfo& info) {
 
 Napi::Value EngineObject::Detokenize(const Napi::CallbackInfo& info) {
   return AtEdge(info.Env(), [&]() -> Napi::Value {
-    auto work = [model = binding_->RequireModel(), tokens = ReadTokens(info[0], "tokens"), render_special = ReadBool(info[1], "renderSpecial")] {
+    auto work = [model = binding_->RequireModel(), tokens = ReadTokens(info[0], "tokens"),
+                 render_special = ReadBool(info[1], "renderSpecial")] {
       return ::coldstart::Detokenize(llama_model_get_vocab(model.get()), tokens, render_special);
     };
     auto to_js = [](Napi::Env env, const std::string& text) -> Napi::Value { return Napi::String::New(env, text); };

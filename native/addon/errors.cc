@@ -25,7 +25,8 @@ Napi::Value ToJs(Napi::Env env, const Error& error) {
   Napi::Object options = Napi::Object::New(env);
   options.Set("details", details);
   options.Set("remedy", error.remedy());
-  return data->error_class.New({Napi::String::New(env, ToString(error.code())), Napi::String::New(env, error.message()), options});
+  return data->error_class.New(
+      {Napi::String::New(env, ToString(error.code())), Napi::String::New(env, error.message()), options});
 }
 
 }  // namespace coldstart

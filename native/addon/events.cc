@@ -55,8 +55,8 @@ struct ToObject {
       Napi::Object device = Napi::Object::New(env);
       device.Set("name", memory.name);
       device.Set("backend", memory.backend);
-      device.Set("total", static_cast<double>(memory.total));
-      device.Set("free", static_cast<double>(memory.free));
+      device.Set("memoryTotal", static_cast<double>(memory.total));
+      device.Set("memoryFree", static_cast<double>(memory.free));
       device.Set("weights", static_cast<double>(memory.weights));
       device.Set("kvCache", static_cast<double>(memory.kv_cache));
       device.Set("compute", static_cast<double>(memory.compute));

@@ -48,8 +48,8 @@ Napi::Object ToJs(Napi::Env env, const GgufFile& file) {
   Napi::Object metadata = Napi::Object::New(env);
   for (const GgufEntry& entry : file.metadata) {
     // defineProperty, so that a key like __proto__ is a key.
-    metadata.DefineProperty(Napi::PropertyDescriptor::Value(Napi::String::New(env, entry.key), ValueToJs(env, entry.value),
-                                                            napi_default_jsproperty));
+    metadata.DefineProperty(Napi::PropertyDescriptor::Value(Napi::String::New(env, entry.key),
+                                                            ValueToJs(env, entry.value), napi_default_jsproperty));
   }
   Napi::Array tensors = Napi::Array::New(env, file.tensors.size());
   for (uint32_t i = 0; i < file.tensors.size(); ++i) {

@@ -10,8 +10,8 @@ namespace coldstart {
 namespace {
 
 [[noreturn]] void ThrowWrongType(const char* name, const char* expected) {
-  throw Error(ErrorCode::kInvalidOption, std::string(name) + " is not " + expected + ".", "This is checked in lib/; please report it.",
-              {{"option", std::string(name)}});
+  throw Error(ErrorCode::kInvalidOption, std::string(name) + " is not " + expected + ".",
+              "This is checked in lib/; please report it.", {{"option", std::string(name)}});
 }
 
 // Reads fields of one object by name.
@@ -30,7 +30,8 @@ class Fields {
   template <typename Integer>
   Integer Int(const char* name) const {
     const double number = ReadNumber(object_.Get(name), name);
-    if (!(number >= static_cast<double>(std::numeric_limits<Integer>::min()) && number <= static_cast<double>(std::numeric_limits<Integer>::max()))) {
+    if (!(number >= static_cast<double>(std::numeric_limits<Integer>::min()) &&
+          number <= static_cast<double>(std::numeric_limits<Integer>::max()))) {
       ThrowWrongType(name, "in range");
     }
     return static_cast<Integer>(number);
@@ -66,7 +67,8 @@ std::vector<llama_logit_bias> ReadLogitBias(const Napi::Value& value) {
     if (!pair.IsArray() || pair.As<Napi::Array>().Length() != 2) ThrowWrongType("logitBias", "an array of pairs");
     const Napi::Value token = pair.As<Napi::Array>().Get(0u);
     const Napi::Value bias = pair.As<Napi::Array>().Get(1u);
-    biases.push_back({static_cast<llama_token>(ReadNumber(token, "logitBias")), static_cast<float>(ReadNumber(bias, "logitBias"))});
+    biases.push_back(
+        {static_cast<llama_token>(ReadNumber(token, "logitBias")), static_cast<float>(ReadNumber(bias, "logitBias"))});
   }
   return biases;
 }
@@ -89,7 +91,8 @@ bool ReadBool(const Napi::Value& value, const char* name) {
 }
 
 std::vector<llama_token> ReadTokens(const Napi::Value& value, const char* name) {
-  if (!value.IsTypedArray() || value.As<Napi::TypedArray>().TypedArrayType() != napi_int32_array) ThrowWrongType(name, "an Int32Array");
+  if (!value.IsTypedArray() || value.As<Napi::TypedArray>().TypedArrayType() != napi_int32_array)
+    ThrowWrongType(name, "an Int32Array");
   const auto array = value.As<Napi::Int32Array>();
   if (array.ElementLength() == 0) return {};
   return {array.Data(), array.Data() + array.ElementLength()};

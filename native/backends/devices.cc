@@ -27,8 +27,8 @@ std::vector<Device> ListDevices() {
     size_t total = 0;
     ggml_backend_dev_memory(device, &free, &total);
     devices.push_back({ggml_backend_dev_name(device), ggml_backend_dev_description(device),
-                       ggml_backend_reg_name(ggml_backend_dev_backend_reg(device)), TypeName(ggml_backend_dev_type(device)),
-                       total, free});
+                       ggml_backend_reg_name(ggml_backend_dev_backend_reg(device)),
+                       TypeName(ggml_backend_dev_type(device)), total, free});
   }
   return devices;
 }

@@ -32,7 +32,9 @@ class Batch {
     sequence_counts_.assign(tokens_.size(), 1);
     sequence_pointers_.clear();
     for (llama_seq_id& sequence : sequences_) sequence_pointers_.push_back(&sequence);
-    return {size(), tokens_.data(), nullptr, positions_.data(), sequence_counts_.data(), sequence_pointers_.data(), outputs_.data()};
+    return {
+        size(),         tokens_.data(), nullptr, positions_.data(), sequence_counts_.data(), sequence_pointers_.data(),
+        outputs_.data()};
   }
 
  private:

@@ -32,7 +32,11 @@ void CheckCanGenerate(const llama_model* model) {
 
 struct Engine::Live {
   Live(Request accepted, const llama_vocab* vocab, llama_seq_id sequence_id, uint32_t cells)
-      : request(std::move(accepted)), sequence(sequence_id), reserved(cells), sampler(vocab, request.sampling), stream(request.stop) {
+      : request(std::move(accepted)),
+        sequence(sequence_id),
+        reserved(cells),
+        sampler(vocab, request.sampling),
+        stream(request.stop) {
     sampler.AcceptPrompt(request.prompt);
   }
 
@@ -95,7 +99,8 @@ void Engine::Run() {
     Load();
     outbox_.Flush();
     ServeUntilStopped();
-    reason = Error(ErrorCode::kDisposed, "The model was disposed.", "Load it again, or dispose it after its last generation.");
+    reason = Error(ErrorCode::kDisposed, "The model was disposed.",
+                   "Load it again, or dispose it after its last generation.");
   } catch (...) {
     const bool loaded = vocab_ != nullptr;
     reason = CurrentError(loaded ? "Generating" : "Loading the model");
@@ -122,18 +127,22 @@ void Engine::Load() {
   CheckCanGenerate(model.get());
 
   const auto trained = static_cast<uint32_t>(llama_model_n_ctx_train(model.get()));
-  if (options_.context.context_length == 0) options_.context.context_length = std::min(trained, options_.max_default_context);
+  if (options_.context.context_length == 0)
+    options_.context.context_length = std::min(trained, options_.max_default_context);
   context_ = CreateContext(model.get(), options_.context);
-  llama_set_abort_callback(context_.get(), [](void* stopping) { return static_cast<std::atomic<bool>*>(stopping)->load(); }, &stopping_);
+  llama_set_abort_callback(
+      context_.get(), [](void* stopping) { return static_cast<std::atomic<bool>*>(stopping)->load(); }, &stopping_);
   for (uint32_t i = options_.context.parallel; i-- > 0;) free_sequences_.push_back(static_cast<llama_seq_id>(i));
 
   const llama_vocab* vocab = llama_model_get_vocab(model.get());
   std::string description(256, '\0');
-  description.resize(static_cast<size_t>(std::max(0, llama_model_desc(model.get(), description.data(), description.size()))));
+  description.resize(
+      static_cast<size_t>(std::max(0, llama_model_desc(model.get(), description.data(), description.size()))));
   const char* chat_template = llama_model_chat_template(model.get(), nullptr);
   const int32_t layers = llama_model_n_layer(model.get());
   // llama.cpp counts the output layer too.
-  const int32_t gpu_layers = options_.model.gpu_layers < 0 ? layers + 1 : std::min(options_.model.gpu_layers, layers + 1);
+  const int32_t gpu_layers =
+      options_.model.gpu_layers < 0 ? layers + 1 : std::min(options_.model.gpu_layers, layers + 1);
   outbox_.Push(Loaded{
       .header = std::move(header),
       .description = description,
@@ -171,7 +180,8 @@ void Engine::ServeUntilStopped() {
 void Engine::TakeSubmitted() {
   std::unique_lock lock(mutex_);
   // Requests in the queue but not live have no room until a live one ends.
-  if (live_.empty() && waiting_.empty()) changed_.wait(lock, [this] { return stopping_ || woken_ || !submitted_.empty(); });
+  if (live_.empty() && waiting_.empty())
+    changed_.wait(lock, [this] { return stopping_ || woken_ || !submitted_.empty(); });
   woken_ = false;
   std::move(submitted_.begin(), submitted_.end(), std::back_inserter(waiting_));
   submitted_.clear();
@@ -206,17 +216,19 @@ void Engine::Admit() {
     const uint64_t wanted = uint64_t{prompt} + request.max_tokens.value_or(1);
     try {
       if (prompt == 0) {
-        throw Error(ErrorCode::kInvalidOption, "The prompt has no tokens.", "Give at least one token to continue from.");
+        throw Error(ErrorCode::kInvalidOption, "The prompt has no tokens.",
+                    "Give at least one token to continue from.");
       }
       if (wanted > ContextLength()) {
-        throw Error(ErrorCode::kContextOverflow,
-                    "The prompt has " + std::to_string(prompt) + " tokens" +
-                        (request.max_tokens ? " and maxTokens is " + std::to_string(*request.max_tokens) : std::string()) +
-                        ", and the context length is " + std::to_string(ContextLength()) + ".",
-                    "Shorten the prompt, lower maxTokens, or load the model with a larger contextLength.",
-                    {{"promptTokens", static_cast<double>(prompt)},
-                     {"maxTokens", static_cast<double>(request.max_tokens.value_or(1))},
-                     {"contextLength", static_cast<double>(ContextLength())}});
+        throw Error(
+            ErrorCode::kContextOverflow,
+            "The prompt has " + std::to_string(prompt) + " tokens" +
+                (request.max_tokens ? " and maxTokens is " + std::to_string(*request.max_tokens) : std::string()) +
+                ", and the context length is " + std::to_string(ContextLength()) + ".",
+            "Shorten the prompt, lower maxTokens, or load the model with a larger contextLength.",
+            {{"promptTokens", static_cast<double>(prompt)},
+             {"maxTokens", static_cast<double>(request.max_tokens.value_or(1))},
+             {"contextLength", static_cast<double>(ContextLength())}});
       }
       const uint32_t cells = request.max_tokens ? static_cast<uint32_t>(wanted) : ContextLength();
       if (cells > ContextLength() - reserved_cells_) return;  // until a live request ends
@@ -257,11 +269,12 @@ void Engine::Step() {
   if (status == 2 && stopping_) return;
   if (status != 0) {
     FailLive(Error(status == 1 ? ErrorCode::kOutOfMemory : ErrorCode::kInternal,
-                  status == 1 ? "The KV cache had no room for the next tokens."
-                              : "llama.cpp could not compute the next tokens (llama_decode returned " + std::to_string(status) + ").",
-                  status == 1 ? "Load the model with a larger contextLength, or run fewer generations at a time."
-                              : "Set COLDSTART_LOG=error to see its reason.",
-                  {{"status", static_cast<double>(status)}}));
+                   status == 1 ? "The KV cache had no room for the next tokens."
+                               : "llama.cpp could not compute the next tokens (llama_decode returned " +
+                                     std::to_string(status) + ").",
+                   status == 1 ? "Load the model with a larger contextLength, or run fewer generations at a time."
+                               : "Set COLDSTART_LOG=error to see its reason.",
+                   {{"status", static_cast<double>(status)}}));
     llama_memory_clear(llama_get_memory(context_.get()), true);
     return;
   }
@@ -276,7 +289,8 @@ void Engine::Step() {
 
 void Engine::SampleRow(Live& live, int32_t row) {
   float* logits = llama_get_logits_ith(context_.get(), row);
-  if (logits == nullptr) throw Error(ErrorCode::kInternal, "llama.cpp computed no logits for a token.", "Please report this.");
+  if (logits == nullptr)
+    throw Error(ErrorCode::kInternal, "llama.cpp computed no logits for a token.", "Please report this.");
   Sample sample = live.sampler.Next(logits);
   live.last_token = Clock::now();
   if (!live.first_token) live.first_token = live.last_token;

@@ -21,7 +21,8 @@ void Outbox::Push(Event event) {
       return;
     }
   }
-  if (std::holds_alternative<LoadProgress>(event) && !events_.empty() && std::holds_alternative<LoadProgress>(events_.back())) {
+  if (std::holds_alternative<LoadProgress>(event) && !events_.empty() &&
+      std::holds_alternative<LoadProgress>(events_.back())) {
     events_.back() = std::move(event);
     return;
   }

@@ -38,7 +38,7 @@ struct Loaded {
   uint32_t embedding_length;
   uint32_t vocabulary_size;
   uint32_t trained_context_length;
-  uint32_t context_length;  // in force
+  uint32_t context_length;    // in force
   std::string chat_template;  // empty: none
   llama_token bos;            // -1: none
   llama_token eos;            // -1: none

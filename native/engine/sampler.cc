@@ -20,12 +20,16 @@ size_t CheckedArgmax(const float* logits, size_t count) {
     largest = logits[i] > largest ? logits[i] : largest;
   }
   if (!finite || largest == -INFINITY) {
-    const auto bad = static_cast<size_t>(std::find_if(logits, logits + count, [](float x) { return !(x <= FLT_MAX); }) - logits);
-    const std::string what = bad == count ? "every logit is -Inf" : "logit " + std::to_string(bad) + " is " + (std::isnan(logits[bad]) ? "NaN" : "+Inf");
-    throw Error(ErrorCode::kNumericError, "The model computed no usable probabilities: " + what + ".",
-                "The weights may be damaged (load with checkTensors: true to look for NaN), or the model overflows in this "
-                "precision: use another quantization, kvCache type f16 or f32, or flashAttention: false.",
-                {{"logit", static_cast<double>(bad)}});
+    const auto bad =
+        static_cast<size_t>(std::find_if(logits, logits + count, [](float x) { return !(x <= FLT_MAX); }) - logits);
+    const std::string what = bad == count
+                                 ? "every logit is -Inf"
+                                 : "logit " + std::to_string(bad) + " is " + (std::isnan(logits[bad]) ? "NaN" : "+Inf");
+    throw Error(
+        ErrorCode::kNumericError, "The model computed no usable probabilities: " + what + ".",
+        "The weights may be damaged (load with checkTensors: true to look for NaN), or the model overflows in this "
+        "precision: use another quantization, kvCache type f16 or f32, or flashAttention: false.",
+        {{"logit", static_cast<double>(bad)}});
   }
   return static_cast<size_t>(std::find(logits, logits + count, largest) - logits);
 }
@@ -101,13 +105,15 @@ void Sampler::BuildChain() {
   bool needs_all = false;  // something looks at every token before any truncation
 
   if (o.repeat_penalty != 1.0f || o.frequency_penalty != 0.0f || o.presence_penalty != 0.0f) {
-    add(llama_sampler_init_penalties(static_cast<int32_t>(vocab_size_), o.penalty_last_tokens, o.repeat_penalty, o.frequency_penalty, o.presence_penalty));
+    add(llama_sampler_init_penalties(static_cast<int32_t>(vocab_size_), o.penalty_last_tokens, o.repeat_penalty,
+                                     o.frequency_penalty, o.presence_penalty));
     needs_all = true;
   }
   if (o.dry_multiplier != 0.0f) {
     std::vector<const char*> breakers;
     for (const std::string& breaker : o.dry_breakers) breakers.push_back(breaker.c_str());
-    add(llama_sampler_init_dry(vocab_, o.dry_multiplier, o.dry_base, o.dry_allowed_length, o.dry_last_tokens, breakers.data(), breakers.size()));
+    add(llama_sampler_init_dry(vocab_, o.dry_multiplier, o.dry_base, o.dry_allowed_length, o.dry_last_tokens,
+                               breakers.data(), breakers.size()));
     needs_all = true;
   }
 
@@ -160,7 +166,8 @@ Sample Sampler::Next(float* logits) {
     unbiased.push_back(logits[bias.token]);
     logits[bias.token] += bias.bias;
   }
-  sample.token = greedy_ && grammar_ == nullptr && options_.logit_bias.empty() ? static_cast<llama_token>(largest) : Pick(logits);
+  sample.token =
+      greedy_ && grammar_ == nullptr && options_.logit_bias.empty() ? static_cast<llama_token>(largest) : Pick(logits);
   if (options_.logprobs >= 0) {
     for (size_t i = options_.logit_bias.size(); i-- > 0;) logits[options_.logit_bias[i].token] = unbiased[i];
     sample.logprob = static_cast<float>(static_cast<double>(logits[sample.token]) - log_total);
@@ -201,7 +208,8 @@ llama_token Sampler::Pick(const float* logits) {
                 "Check that every path through the grammar can be spelled with this vocabulary.");
   }
   if (k > 0 && k < candidates_.size()) {
-    std::partial_sort(candidates_.begin(), candidates_.begin() + static_cast<std::ptrdiff_t>(k), candidates_.end(), Larger);
+    std::partial_sort(candidates_.begin(), candidates_.begin() + static_cast<std::ptrdiff_t>(k), candidates_.end(),
+                      Larger);
     candidates_.resize(k);
   }
   return choose(false);

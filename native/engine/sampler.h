@@ -13,11 +13,11 @@ namespace coldstart {
 
 // Checked by lib/options before they come here; the defaults are llama.cpp's.
 struct SamplingOptions {
-  float temperature = 0.8f;  // 0: always the most likely token
-  int32_t top_k = 40;        // 0: off
-  float top_p = 0.95f;       // 1: off
-  float min_p = 0.05f;       // 0: off
-  float typical_p = 1.0f;    // 1: off
+  float temperature = 0.8f;      // 0: always the most likely token
+  int32_t top_k = 40;            // 0: off
+  float top_p = 0.95f;           // 1: off
+  float min_p = 0.05f;           // 0: off
+  float typical_p = 1.0f;        // 1: off
   float xtc_probability = 0.0f;  // 0: off
   float xtc_threshold = 0.1f;
   float dry_multiplier = 0.0f;  // 0: off
@@ -45,8 +45,8 @@ struct TokenLogprob {
 
 struct Sample {
   llama_token token;
-  float logprob;                   // as above; 0 when not asked for
-  std::vector<TokenLogprob> top;   // the most likely tokens, most likely first
+  float logprob;                  // as above; 0 when not asked for
+  std::vector<TokenLogprob> top;  // the most likely tokens, most likely first
 };
 
 class Sampler {
@@ -74,8 +74,8 @@ class Sampler {
   size_t vocab_size_;
   SamplerPtr chain_;
   SamplerPtr grammar_;
-  bool greedy_ = false;       // the chain would only pick the largest logit
-  int32_t preselect_k_ = 0;   // the chain starts from the k largest logits; 0: from all
+  bool greedy_ = false;      // the chain would only pick the largest logit
+  int32_t preselect_k_ = 0;  // the chain starts from the k largest logits; 0: from all
   std::vector<llama_token_data> candidates_;
 };
 

@@ -8,16 +8,19 @@
 
 namespace coldstart {
 
-std::vector<llama_token> Tokenize(const llama_vocab* vocab, std::string_view text, bool add_special, bool parse_special) {
+std::vector<llama_token> Tokenize(const llama_vocab* vocab, std::string_view text, bool add_special,
+                                  bool parse_special) {
   if (text.size() > static_cast<size_t>(std::numeric_limits<int32_t>::max() / 2)) {
-    throw Error(ErrorCode::kTokenizeFailed, "The text has " + std::to_string(text.size()) + " bytes, too many to tokenize at once.",
+    throw Error(ErrorCode::kTokenizeFailed,
+                "The text has " + std::to_string(text.size()) + " bytes, too many to tokenize at once.",
                 "Split the text.", {{"bytes", static_cast<double>(text.size())}});
   }
   const auto length = static_cast<int32_t>(text.size());
   // No token is shorter than a byte, but a vocabulary may put tokens before and after, and a space in front.
   std::vector<llama_token> tokens(text.size() + 8);
   try {
-    int32_t count = llama_tokenize(vocab, text.data(), length, tokens.data(), static_cast<int32_t>(tokens.size()), add_special, parse_special);
+    int32_t count = llama_tokenize(vocab, text.data(), length, tokens.data(), static_cast<int32_t>(tokens.size()),
+                                   add_special, parse_special);
     if (count < 0 && count != std::numeric_limits<int32_t>::min()) {
       tokens.resize(static_cast<size_t>(-count));
       count = llama_tokenize(vocab, text.data(), length, tokens.data(), -count, add_special, parse_special);
@@ -40,7 +43,8 @@ std::string Detokenize(const llama_vocab* vocab, const std::vector<llama_token>&
   CheckTokens(vocab, tokens);
   std::string text(tokens.size() * 8 + 16, '\0');
   const auto count = static_cast<int32_t>(tokens.size());
-  int32_t length = llama_detokenize(vocab, tokens.data(), count, text.data(), static_cast<int32_t>(text.size()), false, render_special);
+  int32_t length = llama_detokenize(vocab, tokens.data(), count, text.data(), static_cast<int32_t>(text.size()), false,
+                                    render_special);
   if (length < 0) {
     text.resize(static_cast<size_t>(-length));
     length = llama_detokenize(vocab, tokens.data(), count, text.data(), -length, false, render_special);
@@ -51,7 +55,8 @@ std::string Detokenize(const llama_vocab* vocab, const std::vector<llama_token>&
 
 void AppendPiece(const llama_vocab* vocab, llama_token token, bool render_special, std::string& bytes) {
   std::array<char, 256> piece;
-  const int32_t length = llama_token_to_piece(vocab, token, piece.data(), static_cast<int32_t>(piece.size()), 0, render_special);
+  const int32_t length =
+      llama_token_to_piece(vocab, token, piece.data(), static_cast<int32_t>(piece.size()), 0, render_special);
   if (length >= 0) {
     bytes.append(piece.data(), static_cast<size_t>(length));
     return;
@@ -65,9 +70,11 @@ void CheckTokens(const llama_vocab* vocab, const std::vector<llama_token>& token
   const int32_t size = llama_vocab_n_tokens(vocab);
   for (const llama_token token : tokens) {
     if (token >= 0 && token < size) continue;
-    throw Error(ErrorCode::kInvalidOption, "Token " + std::to_string(token) + " is not of this model's vocabulary of " + std::to_string(size) + ".",
-                "Use token ids that this model's tokenize() returned.",
-                {{"token", static_cast<double>(token)}, {"vocabularySize", static_cast<double>(size)}});
+    throw Error(
+        ErrorCode::kInvalidOption,
+        "Token " + std::to_string(token) + " is not of this model's vocabulary of " + std::to_string(size) + ".",
+        "Use token ids that this model's tokenize() returned.",
+        {{"token", static_cast<double>(token)}, {"vocabularySize", static_cast<double>(size)}});
   }
 }
 

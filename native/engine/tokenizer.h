@@ -12,7 +12,8 @@ namespace coldstart {
 // `add_special`: put the beginning-of-text token (or what the model wants) around the text.
 // `parse_special`: read the text of special tokens ("<|im_end|>") as those tokens.
 // Throws kTokenizeFailed when the vocabulary has no token for a part of the text.
-std::vector<llama_token> Tokenize(const llama_vocab* vocab, std::string_view text, bool add_special, bool parse_special);
+std::vector<llama_token> Tokenize(const llama_vocab* vocab, std::string_view text, bool add_special,
+                                  bool parse_special);
 
 // Bytes, not always whole UTF-8. Special tokens are rendered only with `render_special`.
 std::string Detokenize(const llama_vocab* vocab, const std::vector<llama_token>& tokens, bool render_special);

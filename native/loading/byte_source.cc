@@ -15,9 +15,7 @@ namespace {
 
 namespace fs = std::filesystem;
 
-fs::path FromUtf8(const std::string& path) {
-  return fs::path(std::u8string(path.begin(), path.end()));
-}
+fs::path FromUtf8(const std::string& path) { return fs::path(std::u8string(path.begin(), path.end())); }
 
 class FileSource : public ByteSource {
  public:

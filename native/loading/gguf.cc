@@ -40,7 +40,7 @@ enum class ValueType : uint32_t {
   kFloat64,
 };
 
-constexpr const char* kTypeNames[] = {"uint8",   "int8", "uint16", "int16", "uint32", "int32",  "float32",
+constexpr const char* kTypeNames[] = {"uint8",   "int8",   "uint16", "int16",  "uint32", "int32",  "float32",
                                       "boolean", "string", "array",  "uint64", "int64",  "float64"};
 constexpr uint32_t kTypeCount = sizeof(kTypeNames) / sizeof(kTypeNames[0]);
 
@@ -76,9 +76,10 @@ class Reader {
 
  private:
   [[noreturn]] void Fail(const std::string& what) const {
-    throw Error(ErrorCode::kInvalidGguf, "This is not a usable GGUF file: " + what + ".",
-                "Download or convert the model again; compare its size and checksum with the source.",
-                {{"offset", static_cast<double>(source_.position())}, {"fileSize", static_cast<double>(source_.size())}});
+    throw Error(
+        ErrorCode::kInvalidGguf, "This is not a usable GGUF file: " + what + ".",
+        "Download or convert the model again; compare its size and checksum with the source.",
+        {{"offset", static_cast<double>(source_.position())}, {"fileSize", static_cast<double>(source_.size())}});
   }
 
   template <typename T>
@@ -93,7 +94,8 @@ class Reader {
     if (length > source_.remaining()) {
       Fail(what + " claims " + std::to_string(length) + " bytes, " + std::to_string(source_.remaining()) + " are left");
     }
-    if (length > limit) Fail(what + " is " + std::to_string(length) + " bytes long, over the limit of " + std::to_string(limit));
+    if (length > limit)
+      Fail(what + " is " + std::to_string(length) + " bytes long, over the limit of " + std::to_string(limit));
     std::string bytes(static_cast<size_t>(length), '\0');
     if (!source_.Read(bytes.data(), bytes.size())) Fail("it cannot be read at " + what);
     return bytes;
@@ -102,7 +104,8 @@ class Reader {
   uint32_t ReadHeader() {
     char magic[4];
     if (!source_.Read(magic, sizeof(magic))) Fail("it has only " + std::to_string(source_.size()) + " bytes");
-    if (std::memcmp(magic, "GGUF", 4) != 0) Fail("it starts with " + Quoted(std::string(magic, 4)) + " instead of 'GGUF'");
+    if (std::memcmp(magic, "GGUF", 4) != 0)
+      Fail("it starts with " + Quoted(std::string(magic, 4)) + " instead of 'GGUF'");
     const auto version = Number<uint32_t>("the version");
     if (version != 0 && (version & 0xffff) == 0) Fail("its byte order is not this machine's");
     if (version < kOldestVersion || version > kNewestVersion) {
@@ -112,9 +115,11 @@ class Reader {
   }
 
   void CheckCount(const std::string& what, uint64_t count, uint64_t limit, uint64_t min_bytes) const {
-    if (count > limit) Fail("it claims " + std::to_string(count) + " " + what + ", over the limit of " + std::to_string(limit));
+    if (count > limit)
+      Fail("it claims " + std::to_string(count) + " " + what + ", over the limit of " + std::to_string(limit));
     if (count > source_.remaining() / min_bytes) {
-      Fail("it claims " + std::to_string(count) + " " + what + ", more than its " + std::to_string(source_.size()) + " bytes can hold");
+      Fail("it claims " + std::to_string(count) + " " + what + ", more than its " + std::to_string(source_.size()) +
+           " bytes can hold");
     }
   }
 
@@ -162,7 +167,8 @@ class Reader {
     if (type == ValueType::kString) {
       for (uint64_t i = kept; i < length; ++i) {
         const auto bytes = Number<uint64_t>("the length of an element of " + what);
-        if (!source_.Skip(bytes)) Fail("an element of " + what + " claims " + std::to_string(bytes) + " bytes, more than are left");
+        if (!source_.Skip(bytes))
+          Fail("an element of " + what + " claims " + std::to_string(bytes) + " bytes, more than are left");
       }
     } else if (!source_.Skip((length - kept) * kTypeBytes[index])) {
       Fail("it ends inside " + what);
@@ -206,7 +212,8 @@ class Reader {
     for (uint64_t i = 0; i < count; ++i) {
       GgufTensor tensor;
       tensor.name = Bytes("the name of tensor " + std::to_string(i), GGML_MAX_NAME - 1);
-      if (tensor.name.find('\0') != std::string::npos) Fail("the name of tensor " + std::to_string(i) + " contains a zero byte");
+      if (tensor.name.find('\0') != std::string::npos)
+        Fail("the name of tensor " + std::to_string(i) + " contains a zero byte");
       if (!seen.insert(tensor.name).second) Fail("tensor " + Quoted(tensor.name) + " occurs twice");
       ReadTensorShape(tensor);
       file.tensors.push_back(std::move(tensor));
@@ -216,7 +223,8 @@ class Reader {
   void ReadTensorShape(GgufTensor& tensor) {
     const std::string what = "tensor " + Quoted(tensor.name);
     const auto dimensions = Number<uint32_t>("the shape of " + what);
-    if (dimensions > GGML_MAX_DIMS) Fail(what + " has " + std::to_string(dimensions) + " dimensions, and at most 4 are allowed");
+    if (dimensions > GGML_MAX_DIMS)
+      Fail(what + " has " + std::to_string(dimensions) + " dimensions, and at most 4 are allowed");
     uint64_t elements = 1;
     for (uint32_t d = 0; d < dimensions; ++d) {
       const auto extent = Number<int64_t>("the shape of " + what);
@@ -236,7 +244,8 @@ class Reader {
     const auto block = static_cast<uint64_t>(ggml_blck_size(type));
     const uint64_t row = tensor.shape.empty() ? 1 : static_cast<uint64_t>(tensor.shape[0]);
     if (row % block != 0) {
-      Fail(what + " has rows of " + std::to_string(row) + ", and type " + tensor.type + " needs multiples of " + std::to_string(block));
+      Fail(what + " has rows of " + std::to_string(row) + ", and type " + tensor.type + " needs multiples of " +
+           std::to_string(block));
     }
     if (elements / block > std::numeric_limits<uint64_t>::max() / ggml_type_size(type)) {
       Fail(what + " has more bytes than a 64-bit number can count");
@@ -271,7 +280,8 @@ class Reader {
 }  // namespace
 
 const GgufValue* GgufFile::Find(const std::string& key) const {
-  const auto found = std::find_if(metadata.begin(), metadata.end(), [&](const GgufEntry& entry) { return entry.key == key; });
+  const auto found =
+      std::find_if(metadata.begin(), metadata.end(), [&](const GgufEntry& entry) { return entry.key == key; });
   return found == metadata.end() ? nullptr : &found->value;
 }
 
@@ -285,7 +295,8 @@ uint64_t GgufFile::Unsigned(const std::string& key, uint64_t fallback) const {
   const GgufValue* value = Find(key);
   if (value == nullptr) return fallback;
   if (const auto* number = std::get_if<uint64_t>(value)) return *number;
-  if (const auto* number = std::get_if<int64_t>(value); number != nullptr && *number >= 0) return static_cast<uint64_t>(*number);
+  if (const auto* number = std::get_if<int64_t>(value); number != nullptr && *number >= 0)
+    return static_cast<uint64_t>(*number);
   return fallback;
 }
 

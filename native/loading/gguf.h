@@ -1,7 +1,7 @@
 // Reads and checks a GGUF header: metadata and tensor table, without the weights.
 //
-// Everything is bounded by the file's size before it is believed, so that a damaged or hostile file is an error here and
-// never reaches llama.cpp, which aborts on some of them. The rules are those of the format's specification
+// Everything is bounded by the file's size before it is believed, so that a damaged or hostile file is an error here
+// and never reaches llama.cpp, which aborts on some of them. The rules are those of the format's specification
 // (docs/gguf.md of ggml) and of ggml's own reader, gguf_init_from_reader.
 #pragma once
 
@@ -20,8 +20,8 @@ struct GgufArray;
 using GgufScalar = std::variant<uint64_t, int64_t, double, bool, std::string>;
 
 struct GgufArray {
-  const char* element_type;         // "string", "int32", …
-  uint64_t length;                  // in the file
+  const char* element_type;          // "string", "int32", …
+  uint64_t length;                   // in the file
   std::vector<GgufScalar> elements;  // the first ones, at most the limit given to ReadGguf
 };
 
@@ -34,9 +34,9 @@ struct GgufEntry {
 
 struct GgufTensor {
   std::string name;
-  std::string type;             // as ggml prints it: "f32", "q4_K", …
-  std::vector<int64_t> shape;   // ne: fastest dimension first
-  uint64_t offset;              // bytes from the start of the data section
+  std::string type;            // as ggml prints it: "f32", "q4_K", …
+  std::vector<int64_t> shape;  // ne: fastest dimension first
+  uint64_t offset;             // bytes from the start of the data section
   uint64_t bytes;
 };
 

@@ -18,20 +18,24 @@ llama_load_mode LoadMode(const ModelOptions& options) {
 // llama.cpp returns null and explains itself in its log; there is no error code.
 bool SaysOutOfMemory(const std::string& log) {
   std::string lower = log;
-  std::transform(lower.begin(), lower.end(), lower.begin(), [](unsigned char c) { return static_cast<char>(std::tolower(c)); });
-  return lower.find("failed to allocate") != std::string::npos || lower.find("unable to allocate") != std::string::npos ||
-         lower.find("out of memory") != std::string::npos || lower.find("bad_alloc") != std::string::npos;
+  std::transform(lower.begin(), lower.end(), lower.begin(),
+                 [](unsigned char c) { return static_cast<char>(std::tolower(c)); });
+  return lower.find("failed to allocate") != std::string::npos ||
+         lower.find("unable to allocate") != std::string::npos || lower.find("out of memory") != std::string::npos ||
+         lower.find("bad_alloc") != std::string::npos;
 }
 
 [[noreturn]] void ThrowLoadFailure(const std::string& what, const std::string& log, const std::string& path) {
   const std::string because = log.empty() ? "llama.cpp gave no reason" : log;
   if (SaysOutOfMemory(log)) {
-    throw Error(ErrorCode::kOutOfMemory, what + ": " + because + ".",
-                "Use fewer gpuLayers, a shorter contextLength, a quantized kvCache, or a smaller quantization of the model.",
-                {{"path", path}});
+    throw Error(
+        ErrorCode::kOutOfMemory, what + ": " + because + ".",
+        "Use fewer gpuLayers, a shorter contextLength, a quantized kvCache, or a smaller quantization of the model.",
+        {{"path", path}});
   }
   throw Error(ErrorCode::kLoadFailed, what + ": " + because + ".",
-              "Set COLDSTART_LOG=info to see llama.cpp's whole log; check that the file is complete.", {{"path", path}});
+              "Set COLDSTART_LOG=info to see llama.cpp's whole log; check that the file is complete.",
+              {{"path", path}});
 }
 
 }  // namespace
@@ -57,7 +61,8 @@ ModelPtr LoadModel(const ModelOptions& options, const std::function<bool(float)>
   const LogCapture log;
   ModelPtr model(llama_model_load_from_file(options.path.c_str(), params), llama_model_free);
   if (progress.given_up) {
-    throw Error(ErrorCode::kAborted, "Loading was aborted.", "Nothing was kept; load again when needed.", {{"path", options.path}});
+    throw Error(ErrorCode::kAborted, "Loading was aborted.", "Nothing was kept; load again when needed.",
+                {{"path", options.path}});
   }
   if (model == nullptr) ThrowLoadFailure("The model could not be loaded", log.Errors(), options.path);
   return model;
@@ -87,8 +92,8 @@ ContextPtr CreateContext(llama_model* model, const ContextOptions& options) {
 
 ggml_type KvTypeByName(const std::string& name) {
   // What llama.cpp's own tools accept for --cache-type-k.
-  for (const ggml_type type : {GGML_TYPE_F32, GGML_TYPE_F16, GGML_TYPE_BF16, GGML_TYPE_Q8_0, GGML_TYPE_Q4_0, GGML_TYPE_Q4_1,
-                               GGML_TYPE_IQ4_NL, GGML_TYPE_Q5_0, GGML_TYPE_Q5_1}) {
+  for (const ggml_type type : {GGML_TYPE_F32, GGML_TYPE_F16, GGML_TYPE_BF16, GGML_TYPE_Q8_0, GGML_TYPE_Q4_0,
+                               GGML_TYPE_Q4_1, GGML_TYPE_IQ4_NL, GGML_TYPE_Q5_0, GGML_TYPE_Q5_1}) {
     if (name == ggml_type_name(type)) return type;
   }
   return GGML_TYPE_COUNT;

@@ -11,10 +11,10 @@
 namespace coldstart {
 
 struct ModelOptions {
-  std::string path;         // UTF-8
-  int32_t gpu_layers = 0;   // layers in GPU memory; negative: all
-  bool mmap = true;         // map the file instead of copying it
-  bool mlock = false;       // keep the weights from being swapped out
+  std::string path;            // UTF-8
+  int32_t gpu_layers = 0;      // layers in GPU memory; negative: all
+  bool mmap = true;            // map the file instead of copying it
+  bool mlock = false;          // keep the weights from being swapped out
   bool check_tensors = false;  // look for NaN and Inf in the weights while loading
 };
 
@@ -23,7 +23,7 @@ struct ContextOptions {
   uint32_t batch_size = 512;    // most tokens of one step
   uint32_t parallel = 1;        // sequences at the same time
   uint32_t threads = 1;
-  ggml_type key_type = GGML_TYPE_F16;    // of the KV cache
+  ggml_type key_type = GGML_TYPE_F16;  // of the KV cache
   ggml_type value_type = GGML_TYPE_F16;
   llama_flash_attn_type flash_attention = LLAMA_FLASH_ATTN_TYPE_AUTO;
 };

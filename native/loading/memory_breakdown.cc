@@ -16,7 +16,8 @@ std::vector<DeviceMemory> MemoryBreakdown(const llama_context* context) {
       device = ggml_backend_dev_by_type(GGML_BACKEND_DEVICE_TYPE_CPU);
     }
     const std::string name = ggml_backend_dev_name(device);
-    auto found = std::find_if(devices.begin(), devices.end(), [&](const DeviceMemory& known) { return known.name == name; });
+    auto found =
+        std::find_if(devices.begin(), devices.end(), [&](const DeviceMemory& known) { return known.name == name; });
     if (found == devices.end()) {
       size_t free = 0;
       size_t total = 0;

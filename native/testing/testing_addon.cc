@@ -34,7 +34,9 @@ Napi::Value RunTextStream(const Napi::CallbackInfo& info) {
     const auto pieces = info[1].As<Napi::Array>();
     Napi::Array texts = Napi::Array::New(env);
     // As buffers, so that a test sees the bytes and not what a conversion made of them.
-    const auto to_buffer = [env](const std::string& text) { return Napi::Buffer<char>::Copy(env, text.data(), text.size()); };
+    const auto to_buffer = [env](const std::string& text) {
+      return Napi::Buffer<char>::Copy(env, text.data(), text.size());
+    };
     for (uint32_t i = 0; i < pieces.Length(); ++i) texts.Set(i, to_buffer(stream.Push(BytesOf(pieces.Get(i)))));
     Napi::Object result = Napi::Object::New(env);
     result.Set("texts", texts);
@@ -52,10 +54,11 @@ Napi::Value RunPlanStep(const Napi::CallbackInfo& info) {
     const auto array = info[0].As<Napi::Array>();
     for (uint32_t i = 0; i < array.Length(); ++i) {
       const auto object = array.Get(i).As<Napi::Object>();
-      requests.push_back({object.Get("tokens").As<Napi::Number>().Uint32Value(), object.Get("decoding").As<Napi::Boolean>().Value()});
+      requests.push_back(
+          {object.Get("tokens").As<Napi::Number>().Uint32Value(), object.Get("decoding").As<Napi::Boolean>().Value()});
     }
-    const std::vector<uint32_t> grants =
-        PlanStep(requests, info[1].As<Napi::Number>().Uint32Value(), static_cast<uint64_t>(info[2].As<Napi::Number>().Int64Value()));
+    const std::vector<uint32_t> grants = PlanStep(requests, info[1].As<Napi::Number>().Uint32Value(),
+                                                  static_cast<uint64_t>(info[2].As<Napi::Number>().Int64Value()));
     Napi::Array result = Napi::Array::New(env, grants.size());
     for (uint32_t i = 0; i < grants.size(); ++i) result.Set(i, grants[i]);
     return result;

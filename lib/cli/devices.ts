@@ -1,0 +1,19 @@
+import { listDevices } from "../devices.js";
+import { formatBytes, formatTable } from "./format.js";
+
+export function devices(options: { json?: boolean }): void {
+  const found = listDevices();
+  if (options.json) {
+    console.log(JSON.stringify(found, null, 2));
+    return;
+  }
+  const rows = found.map(({ name, backend, type, memoryFree, memoryTotal, description }) => [
+    name,
+    backend,
+    type,
+    formatBytes(memoryTotal),
+    formatBytes(memoryFree),
+    description,
+  ]);
+  console.log(formatTable([["NAME", "BACKEND", "TYPE", "MEMORY", "FREE", "DESCRIPTION"], ...rows]));
+}

@@ -1,0 +1,41 @@
+// How the commands print amounts.
+
+const UNITS = ["B", "KiB", "MiB", "GiB", "TiB"];
+
+/** 3805696 -> "3.6 MiB" */
+export function formatBytes(bytes: number): string {
+  let value = bytes;
+  let unit = 0;
+  while (value >= 1024 && unit < UNITS.length - 1) {
+    value /= 1024;
+    unit++;
+  }
+  return `${unit === 0 ? value : value.toFixed(1)} ${UNITS[unit]}`;
+}
+
+/** 8030261248 -> "8.03 B" */
+export function formatCount(count: number): string {
+  for (const [size, suffix] of [
+    [1e9, "B"],
+    [1e6, "M"],
+    [1e3, "K"],
+  ] as const) {
+    // prettier-ignore
+    if (count >= size) return `${(count / size).toFixed(2)} ${suffix}`;
+  }
+  return String(count);
+}
+
+/** Rows of cells as lines, columns aligned. */
+export function formatTable(rows: string[][]): string {
+  const widths: number[] = [];
+  for (const row of rows) row.forEach((cell, i) => (widths[i] = Math.max(widths[i] ?? 0, cell.length)));
+  return rows
+    .map((row) =>
+      row
+        .map((cell, i) => cell.padEnd(widths[i] ?? 0))
+        .join("  ")
+        .trimEnd(),
+    )
+    .join("\n");
+}

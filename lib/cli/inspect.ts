@@ -1,0 +1,62 @@
+import { inspectGguf, type GgufInfo } from "../inspect-gguf.js";
+import type { MetadataValue } from "../native.js";
+import { formatBytes, formatCount, formatTable } from "./format.js";
+
+export async function inspect(file: string, options: { tensors?: boolean; json?: boolean }): Promise<void> {
+  const info = await inspectGguf(file, options.json ? { arrayLimit: Infinity } : {});
+  if (options.json) {
+    console.log(
+      JSON.stringify(info, (_key, value: unknown) => (typeof value === "bigint" ? value.toString() : value), 2),
+    );
+    return;
+  }
+  console.log(formatTable(summary(info)));
+  console.log("\nMetadata");
+  console.log(formatTable(Object.entries(info.metadata).map(([key, value]) => [`  ${key}`, shorten(value)])));
+  console.log("\nTensors by type");
+  console.log(formatTable(byType(info)));
+  if (options.tensors) {
+    console.log("\nTensors");
+    console.log(
+      formatTable(
+        info.tensors.map(({ name, type, shape, bytes }) => [`  ${name}`, type, shape.join(" x "), formatBytes(bytes)]),
+      ),
+    );
+  }
+}
+
+function summary(info: GgufInfo): string[][] {
+  return [
+    ["Name", info.name ?? "-"],
+    ["Architecture", info.architecture ?? "-"],
+    ["Quantization", info.quantization ?? "-"],
+    ["Parameters", formatCount(info.parameters)],
+    ["Weights", formatBytes(info.weightBytes)],
+    ["Layers", String(info.layers ?? "-")],
+    ["Context length", String(info.contextLength ?? "-")],
+    ["File", `${formatBytes(info.fileSize)}, GGUF version ${info.version}`],
+  ];
+}
+
+function byType(info: GgufInfo): string[][] {
+  const types = new Map<string, { tensors: number; bytes: number }>();
+  for (const { type, bytes } of info.tensors) {
+    const sum = types.get(type) ?? { tensors: 0, bytes: 0 };
+    types.set(type, { tensors: sum.tensors + 1, bytes: sum.bytes + bytes });
+  }
+  return [...types].map(([type, { tensors, bytes }]) => [`  ${type}`, `${tensors} tensors`, formatBytes(bytes)]);
+}
+
+/** A value on one line of a terminal. */
+function shorten(value: MetadataValue): string {
+  if (typeof value === "object") {
+    const shown = value.values
+      .slice(0, 6)
+      .map((element) => JSON.stringify(typeof element === "bigint" ? element.toString() : element));
+    return `${value.length} x ${value.elementType}: [${shown.join(", ")}${value.length > shown.length ? ", …" : ""}]`;
+  }
+  // Fractions are 32-bit in the file, with about 7 digits.
+  const plain = typeof value === "number" && !Number.isInteger(value) ? Number(value.toPrecision(7)) : value;
+  const text = typeof plain === "string" ? JSON.stringify(plain) : String(plain);
+  return text.length > 100 ? `${text.slice(0, 100)}…` : text;
+}

@@ -1,0 +1,91 @@
+#!/usr/bin/env node
+// The command `coldstart`. One file per command; each is imported only when it runs.
+
+import { Command, CommanderError, Option } from "commander";
+import { readFileSync } from "node:fs";
+import { ColdstartError } from "../errors.js";
+import { EXIT } from "./exit-codes.js";
+import { parseNumber } from "./parse.js";
+
+const { version } = JSON.parse(readFileSync(new URL("../../package.json", import.meta.url), "utf8")) as {
+  version: string;
+};
+
+const program = new Command("coldstart")
+  .description("Run large language models, from zero to first token.")
+  .version(version)
+  .exitOverride()
+  .configureHelp({ sortSubcommands: true })
+  .addHelpText(
+    "after",
+    `\nExit codes: ${EXIT.ok} done, ${EXIT.failure} failed, ${EXIT.usage} wrong usage, ${EXIT.interrupted} interrupted.`,
+  );
+
+program
+  .command("run")
+  .description("Continue a prompt with a model and stream the text.")
+  .argument("<model>", "path of a GGUF file")
+  .option("-p, --prompt <text>", "text to continue; without it, standard input")
+  .option("-n, --max-tokens <n>", "most tokens to generate", parseNumber)
+  .option("-t, --temperature <x>", "0 always takes the most likely token", parseNumber)
+  .option("--top-k <n>", "sample from the n most likely tokens", parseNumber)
+  .option("--top-p <x>", "sample from the tokens that make up this probability", parseNumber)
+  .option("--min-p <x>", "drop tokens less likely than this share of the best", parseNumber)
+  .option("--repeat-penalty <x>", "divide the logits of recent tokens", parseNumber)
+  .option("-s, --seed <n>", "repeat a run", parseNumber)
+  .option("--stop <text...>", "strings that end the text")
+  .option("--grammar-file <path>", "a GBNF grammar that the text must follow")
+  .option("-c, --context-length <n>", "tokens the context holds", parseNumber)
+  .addOption(
+    new Option("--gpu-layers <n>", 'layers on the GPU, or "max"').argParser((value) =>
+      value === "max" ? value : parseNumber(value),
+    ),
+  )
+  .option("--threads <n>", "CPU threads", parseNumber)
+  .option("--no-mmap", "copy the file into memory instead of mapping it")
+  .option("--json", "one JSON event a line instead of text")
+  .option("-q, --quiet", "no progress and no statistics")
+  .action(async (...args) =>
+    (await import("./run.js")).run(...(args as Parameters<(typeof import("./run.js"))["run"]>)),
+  );
+
+program
+  .command("inspect")
+  .description("Show what is in a GGUF file, without loading its weights.")
+  .argument("<file>", "path of a GGUF file")
+  .option("--tensors", "also list the tensors")
+  .option("--json", "everything, as JSON")
+  .action(async (...args) =>
+    (await import("./inspect.js")).inspect(...(args as Parameters<(typeof import("./inspect.js"))["inspect"]>)),
+  );
+
+program
+  .command("devices")
+  .description("List what this machine offers to compute on.")
+  .option("--json", "as JSON")
+  .action(async (...args) =>
+    (await import("./devices.js")).devices(...(args as Parameters<(typeof import("./devices.js"))["devices"]>)),
+  );
+
+// `coldstart run … | head` closes our output: that is no failure.
+process.stdout.on("error", (error: NodeJS.ErrnoException) => {
+  if (error.code === "EPIPE") process.exit(EXIT.ok);
+  throw error;
+});
+
+try {
+  await program.parseAsync();
+} catch (error) {
+  process.exitCode = report(error);
+}
+
+/** Says what went wrong and returns the exit code. */
+function report(error: unknown): number {
+  if (error instanceof CommanderError) return error.exitCode === 0 ? EXIT.ok : EXIT.usage; // It has said it already.
+  if (error instanceof ColdstartError) {
+    console.error(`coldstart: ${error.message} [${error.code}]`);
+    return error.code === "INVALID_OPTION" ? EXIT.usage : EXIT.failure;
+  }
+  console.error(error);
+  return EXIT.failure;
+}

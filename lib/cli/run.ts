@@ -1,0 +1,122 @@
+import { readFileSync } from "node:fs";
+import { text as readAll } from "node:stream/consumers";
+import { ColdstartError } from "../errors.js";
+import type { GenerateOptions } from "../generate-options.js";
+import type { GenerationResult } from "../generation.js";
+import { loadModel, type LoadOptions } from "../load-model.js";
+import type { Model } from "../model.js";
+import { EXIT } from "./exit-codes.js";
+
+interface RunOptions {
+  prompt?: string;
+  maxTokens?: number;
+  temperature?: number;
+  topK?: number;
+  topP?: number;
+  minP?: number;
+  repeatPenalty?: number;
+  seed?: number;
+  stop?: string[];
+  grammarFile?: string;
+  contextLength?: number;
+  gpuLayers?: number | "max";
+  threads?: number;
+  mmap: boolean;
+  json?: boolean;
+  quiet?: boolean;
+}
+
+/** `undefined` values left out, which the options' types want. */
+type Given<T> = { [K in keyof T]: Exclude<T[K], undefined> };
+function given<T extends object>(options: T): Given<T> {
+  return Object.fromEntries(Object.entries(options).filter(([, value]) => value !== undefined)) as Given<T>;
+}
+
+export async function run(path: string, options: RunOptions): Promise<void> {
+  const started = performance.now();
+  const { contextLength, gpuLayers, threads, mmap } = options;
+  const { maxTokens, temperature, topK, topP, minP, repeatPenalty, seed, stop } = options;
+  const grammar = options.grammarFile === undefined ? undefined : readFileSync(options.grammarFile, "utf8");
+  const prompt = options.prompt ?? (await readAll(process.stdin));
+
+  // The first Ctrl-C ends the text, and what is there is kept; the second ends the process.
+  const interrupt = new AbortController();
+  process.once("SIGINT", () => interrupt.abort());
+
+  const model = await loadWithProgress(
+    path,
+    given({ contextLength, gpuLayers, threads, mmap, signal: interrupt.signal }),
+    options,
+  );
+  const loadMs = performance.now() - started;
+  try {
+    const generate = given({
+      maxTokens,
+      temperature,
+      topK,
+      topP,
+      minP,
+      repeatPenalty,
+      seed,
+      stop,
+      grammar,
+      signal: interrupt.signal,
+    });
+    const result = await (options.json ? printEvents : printText)(model, prompt, generate);
+    if (!options.quiet && !options.json) console.error(statistics(result, loadMs));
+    if (result.finishReason === "aborted") process.exitCode = EXIT.interrupted;
+  } finally {
+    await model.dispose();
+  }
+}
+
+async function loadWithProgress(path: string, load: LoadOptions, { quiet, json }: RunOptions): Promise<Model> {
+  if (quiet || json || !process.stderr.isTTY) return loadModel(path, load);
+  const { default: progress } = await import("cli-progress");
+  const bar = new progress.SingleBar({
+    format: "Loading [{bar}] {percentage} %",
+    stream: process.stderr,
+    clearOnComplete: true,
+    hideCursor: true,
+  });
+  bar.start(1, 0);
+  try {
+    return await loadModel(path, { ...load, onProgress: (fraction) => bar.update(fraction) });
+  } finally {
+    bar.stop();
+  }
+}
+
+/** The prompt and the text that continues it, as it comes. */
+async function printText(model: Model, prompt: string, options: GenerateOptions): Promise<GenerationResult> {
+  const generation = model.generate(prompt, options);
+  process.stdout.write(prompt);
+  for await (const { text } of generation) process.stdout.write(text);
+  process.stdout.write("\n");
+  return generation.result;
+}
+
+/** `{"type":"chunk",…}` for each chunk, then `{"type":"result",…}` or `{"type":"error",…}`. */
+async function printEvents(model: Model, prompt: string, options: GenerateOptions): Promise<GenerationResult> {
+  const print = (event: object) => process.stdout.write(`${JSON.stringify(event)}\n`);
+  try {
+    const generation = model.generate(prompt, options);
+    for await (const chunk of generation) print({ type: "chunk", ...chunk });
+    const result = await generation.result;
+    print({ type: "result", ...result });
+    return result;
+  } catch (error) {
+    if (error instanceof ColdstartError)
+      print({ type: "error", code: error.code, message: error.message, details: error.details });
+    throw error;
+  }
+}
+
+function statistics({ finishReason, usage, timings, seed }: GenerationResult, loadMs: number): string {
+  const speed = timings.tokensPerSecond === undefined ? "" : ` (${timings.tokensPerSecond.toFixed(0)} tokens/s)`;
+  const first = timings.timeToFirstToken === undefined ? "" : `, first token ${timings.timeToFirstToken.toFixed(1)} ms`;
+  return (
+    `[${usage.promptTokens} + ${usage.completionTokens} tokens${speed}; loaded in ${loadMs.toFixed(0)} ms${first}; ` +
+    `finish: ${finishReason}; seed ${seed}]`
+  );
+}
