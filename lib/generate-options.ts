@@ -103,9 +103,11 @@ export function checkGenerate(
   const mirostat = read.nested("mirostat", ["version", "tau", "eta"]);
   const maxTokens = read.integer("maxTokens", 1, INT32_MAX, undefined);
 
+  const signal = read.signal();
   return {
-    signal: read.signal(),
+    signal,
     request: {
+      cancelled: signal?.aborted ?? false,
       prompt: checkPrompt(prompt),
       parseSpecial: read.boolean("parseSpecial", true),
       ...(maxTokens === undefined ? {} : { maxTokens }),

@@ -95,8 +95,7 @@ export class Generation implements AsyncIterable<GenerationChunk> {
       finished: (finished) => this.#onFinished(finished),
       failed: (error) => this.#onEnd(error),
     });
-    if (signal?.aborted) this.#cancel();
-    else signal?.addEventListener("abort", this.#cancel, { once: true });
+    signal?.addEventListener("abort", this.#cancel, { once: true });
   }
 
   /** Ends the generation; the result resolves with `finishReason: "aborted"` and the text so far. */

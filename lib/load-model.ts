@@ -78,7 +78,7 @@ export async function loadModel(path: string | URL, options: LoadOptions = {}): 
   const notes: string[] = [];
   const native = checkLoad(toPath(path), read, notes);
   const seed = read.integer("seed", 0, 2 ** 32 - 2, undefined);
-  const onProgress = read.callback<[fraction: number]>("onProgress");
+  const onProgress = read.callback("onProgress") as LoadOptions["onProgress"];
   const signal = read.signal();
   if (signal?.aborted) throw aborted(signal);
 
@@ -95,6 +95,7 @@ export async function loadModel(path: string | URL, options: LoadOptions = {}): 
   signal?.addEventListener("abort", abort, { once: true });
   try {
     const loaded = await engine.loaded;
+    if (engine.ended) throw engine.ended; // Given up in the meantime.
     const model = toModel(engine, native, loaded, notes, seed);
     for (const note of notes) process.emitWarning(note, { type: "ColdstartWarning" });
     return model;

@@ -109,7 +109,9 @@ export class Model implements AsyncDisposable {
   }
 
   /**
-   * The text of `tokens`. `renderSpecial` (default false): with special tokens as text.
+   * The text of `tokens`, as one of its own: where the vocabulary puts a space in front of a text, it is removed again.
+   *
+   * `renderSpecial` (default false): with special tokens as text.
    * Bytes that are no whole character become U+FFFD. Rejects with `INVALID_OPTION` for unknown ids, `DISPOSED`.
    */
   async detokenize(tokens: readonly number[] | Int32Array, options: { renderSpecial?: boolean } = {}): Promise<string> {

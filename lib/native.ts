@@ -77,6 +77,8 @@ export interface NativeRequest extends NativeSampling {
   parseSpecial: boolean;
   maxTokens?: number;
   stop: string[];
+  /** Cancelled before it starts: it ends at once, with nothing computed. */
+  cancelled: boolean;
 }
 
 export interface NativeLogprob {

@@ -136,11 +136,10 @@ export class OptionReader {
     return this.#get(name);
   }
 
-  callback<Arguments extends unknown[]>(name: string): ((...args: Arguments) => void) | undefined {
+  callback(name: string): ((...args: never[]) => void) | undefined {
     const value = this.#get(name);
-    if (value !== undefined && typeof value !== "function")
-      throw invalidOption(this.#prefix + name, value, "a function");
-    return value as ((...args: Arguments) => void) | undefined;
+    if (value !== undefined && typeof value !== "function") throw invalidOption(this.#prefix + name, value, "a function");
+    return value as ((...args: never[]) => void) | undefined;
   }
 
   signal(name = "signal"): AbortSignal | undefined {

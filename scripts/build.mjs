@@ -1,8 +1,9 @@
 // Builds the addon into build/Release. Only what changed is compiled again.
 //
-//   node scripts/build.mjs [--tools] [--testing] [-DNAME=VALUE …]
+//   node scripts/build.mjs [--tool NAME …] [-DNAME=VALUE …]
 //
-//   --tools      also llama.cpp's own tools from the same pin, into build/cmake/bin (tests and benches compare with them)
+//   --tool NAME  also this one of llama.cpp's own tools, from the same pin, into build/cmake/bin: tests and benches
+//                compare with them
 //   -DNAME=VALUE passed to CMake; COLDSTART_* options are listed at the top of CMakeLists.txt
 //
 // COLDSTART_BUILD_JOBS sets the number of parallel compiler runs (default: the number of cores).
@@ -12,16 +13,18 @@ import fs from "node:fs";
 import { createRequire } from "node:module";
 import os from "node:os";
 import path from "node:path";
+import { parseArgs } from "node:util";
 import { ensureLlamaCpp } from "./llama-cpp.mjs";
 import { missingTools } from "./toolchain.mjs";
 
 const root = path.resolve(import.meta.dirname, "..");
 const tree = path.join(root, "build", "cmake");
-const TOOLS = ["llama-simple", "llama-completion", "llama-tokenize", "llama-bench", "llama-batched-bench"];
-
-const args = process.argv.slice(2);
-const wantsTools = args.includes("--tools");
-const definitions = args.filter((arg) => arg.startsWith("-D"));
+const { tool: tools, D: definitions } = parseArgs({
+  options: {
+    tool: { type: "string", multiple: true, default: [] },
+    D: { type: "string", short: "D", multiple: true, default: [] },
+  },
+}).values;
 
 const missing = missingTools();
 if (missing.length > 0) {
@@ -30,18 +33,18 @@ if (missing.length > 0) {
 }
 await ensureLlamaCpp();
 
-if (wantsTools) definitions.push("-DCOLDSTART_TOOLS=ON");
+if (tools.length > 0) definitions.push("COLDSTART_TOOLS=ON");
 const started = Date.now();
 const configured = fs.existsSync(path.join(tree, "CMakeCache.txt"));
 if (!configured || definitions.length > 0)
   cmakeJs(
     "configure",
-    definitions.map((definition) => `--CD${definition.slice(2)}`),
+    definitions.map((definition) => `--CD${definition}`),
   );
 if (!configured) console.error("Compiling llama.cpp and coldstart. This takes some minutes the first time.");
 const jobs = process.env.COLDSTART_BUILD_JOBS ?? String(os.availableParallelism());
 cmakeJs("build", ["--parallel", jobs]);
-if (wantsTools) for (const target of TOOLS) cmakeJs("build", ["--parallel", jobs, "--target", target]);
+for (const tool of tools) cmakeJs("build", ["--parallel", jobs, "--target", tool]);
 console.error(`Built in ${((Date.now() - started) / 1000).toFixed(0)} s.`);
 
 function cmakeJs(command, extra) {

@@ -123,6 +123,7 @@ Request ReadRequest(const Napi::Object& object) {
   request.id = fields.Int<uint32_t>("id");
   if (fields.Has("maxTokens")) request.max_tokens = fields.Int<uint32_t>("maxTokens");
   request.stop = fields.Strings("stop");
+  *request.cancelled = fields.Bool("cancelled");
 
   SamplingOptions& sampling = request.sampling;
   sampling.temperature = fields.Float("temperature");

@@ -43,6 +43,7 @@ bool Larger(const llama_token_data& a, const llama_token_data& b) {
 void SelectLargest(const float* logits, size_t count, size_t k, std::vector<llama_token_data>& out) {
   constexpr size_t kBlock = 64;
   out.clear();
+  if (k == 0) return;
   for (size_t start = 0; start < count; start += kBlock) {
     const size_t end = std::min(start + kBlock, count);
     if (out.size() == k) {

@@ -41,13 +41,19 @@ std::vector<llama_token> Tokenize(const llama_vocab* vocab, std::string_view tex
 
 std::string Detokenize(const llama_vocab* vocab, const std::vector<llama_token>& tokens, bool render_special) {
   CheckTokens(vocab, tokens);
+  // llama.cpp removes the space that tokenizing put in front of a text, but not behind a beginning-of-text token.
+  const bool skip_first = !render_special && !tokens.empty() && tokens.front() == llama_vocab_bos(vocab);
+  const llama_token* first = tokens.data() + (skip_first ? 1 : 0);
+  const auto count = static_cast<int32_t>(tokens.size()) - (skip_first ? 1 : 0);
   std::string text(tokens.size() * 8 + 16, '\0');
-  const auto count = static_cast<int32_t>(tokens.size());
-  int32_t length = llama_detokenize(vocab, tokens.data(), count, text.data(), static_cast<int32_t>(text.size()), false,
-                                    render_special);
+  const auto detokenize = [&] {
+    return llama_detokenize(vocab, first, count, text.data(), static_cast<int32_t>(text.size()),
+                            /*remove_special=*/false, render_special);
+  };
+  int32_t length = detokenize();
   if (length < 0) {
     text.resize(static_cast<size_t>(-length));
-    length = llama_detokenize(vocab, tokens.data(), count, text.data(), -length, false, render_special);
+    length = detokenize();
   }
   text.resize(static_cast<size_t>(length < 0 ? 0 : length));
   return text;

@@ -15,6 +15,7 @@ namespace coldstart {
 std::vector<llama_token> Tokenize(const llama_vocab* vocab, std::string_view text, bool add_special,
                                   bool parse_special);
 
+// The inverse of Tokenize(): the space that it puts in front of a text for some vocabularies is removed again.
 // Bytes, not always whole UTF-8. Special tokens are rendered only with `render_special`.
 std::string Detokenize(const llama_vocab* vocab, const std::vector<llama_token>& tokens, bool render_special);
 

@@ -1,0 +1,32 @@
+// The pure parts of native/, as native/testing/testing_addon.cc exports them.
+
+import { createRequire } from "node:module";
+import { ColdstartError } from "../../lib/errors.js";
+import type { GgufHeader } from "../../lib/native.js";
+
+/** One request, as the scheduler sees it. */
+export interface Pending {
+  /** Not yet computed: the rest of the prompt, or 1 while generating. */
+  tokens: number;
+  decoding: boolean;
+}
+
+/** What a text stream released. */
+export interface Streamed {
+  /** For each piece, the text that became certain with it. */
+  texts: Buffer[];
+  /** What was held back until the end. */
+  rest: Buffer;
+  /** The stop string that ended the text. */
+  matched?: string;
+}
+
+interface TestingAddon {
+  setErrorClass(errorClass: typeof ColdstartError): void;
+  readGguf(bytes: Uint8Array, arrayLimit: number): GgufHeader;
+  textStream(stop: string[], pieces: Uint8Array[]): Streamed;
+  planStep(requests: Pending[], budget: number, start: number): number[];
+}
+
+export const testing = createRequire(import.meta.url)("../../build/testing/coldstart_testing.node") as TestingAddon;
+testing.setErrorClass(ColdstartError);
