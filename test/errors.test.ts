@@ -2,7 +2,14 @@ import assert from "node:assert/strict";
 import { copyFileSync, mkdtempSync, readFileSync, rmSync, truncateSync, writeFileSync } from "node:fs";
 import os from "node:os";
 import path from "node:path";
-import { inspectGguf, loadModel, type GenerateOptions, type LoadOptions, type Model, type Prompt } from "../lib/index.js";
+import {
+  inspectGguf,
+  loadModel,
+  type GenerateOptions,
+  type LoadOptions,
+  type Model,
+  type Prompt,
+} from "../lib/index.js";
 import { coldstartError } from "./support/errors.js";
 import { PROMPT, TINY_STORIES, withModel } from "./support/models.js";
 
@@ -25,22 +32,31 @@ describe("bad input", () => {
       ["layers in words", { gpuLayers: "all" }, /gpuLayers is "all"/],
       ["mmap as a number", { mmap: 1 }, /mmap is 1/],
       ["a KV type that there is not", { kvCache: { keyType: "q3_K" } }, /kvCache\.keyType is "q3_K"/],
-      ["quantized values without flash attention", { flashAttention: false, kvCache: { valueType: "q8_0" } }, /flashAttention is false/],
+      [
+        "quantized values without flash attention",
+        { flashAttention: false, kvCache: { valueType: "q8_0" } },
+        /flashAttention is false/,
+      ],
       ["a seed out of range", { seed: 2 ** 32 - 1 }, /seed is 4294967295/],
       ["a callback that is none", { onProgress: "yes" }, /onProgress is "yes"/],
       ["a signal that is none", { signal: {} }, /an AbortSignal/],
       ["too many sequences", { parallel: 257 }, /parallel is 257/],
     ];
     for (const [name, options, message] of cases) {
-      it(`refuses ${name}`, () => assert.rejects(loadModel(TINY_STORIES, options as LoadOptions), coldstartError("INVALID_OPTION", message)));
+      it(`refuses ${name}`, () =>
+        assert.rejects(loadModel(TINY_STORIES, options as LoadOptions), coldstartError("INVALID_OPTION", message)));
     }
 
     for (const bad of [undefined, null, 7, "", "a\0b", new URL("https://example.com/model.gguf")]) {
-      it(`refuses the path ${String(bad).replace("\0", "\\0")}`, () => assert.rejects(loadModel(bad as string), coldstartError("INVALID_OPTION", /path is/)));
+      it(`refuses the path ${String(bad).replace("\0", "\\0")}`, () =>
+        assert.rejects(loadModel(bad as string), coldstartError("INVALID_OPTION", /path is/)));
     }
 
     it("says when there is no such file, and when it is a directory", async () => {
-      await assert.rejects(loadModel(path.join(folder, "nothing.gguf")), coldstartError("MODEL_NOT_FOUND", /no file at .*nothing\.gguf/));
+      await assert.rejects(
+        loadModel(path.join(folder, "nothing.gguf")),
+        coldstartError("MODEL_NOT_FOUND", /no file at .*nothing\.gguf/),
+      );
       await assert.rejects(loadModel(folder), coldstartError("MODEL_NOT_FOUND", /is a directory/));
       await assert.rejects(inspectGguf(folder), coldstartError("MODEL_NOT_FOUND", /is a directory/));
     });
@@ -117,14 +133,21 @@ describe("bad input", () => {
       ["a stop that is a number", { stop: 5 }, /stop is 5/],
       ["a logitBias that is NaN", { logitBias: { 5: NaN } }, /logitBias\[5\] is NaN/],
       ["a logitBias for a word", { logitBias: { the: 1 } }, /A key of logitBias is "the"/],
-      ["a logitBias beyond the vocabulary", { logitBias: { 640: 1 } }, /Token 640 is not of this model's vocabulary of 640/],
+      [
+        "a logitBias beyond the vocabulary",
+        { logitBias: { 640: 1 } },
+        /Token 640 is not of this model's vocabulary of 640/,
+      ],
       ["too many logprobs", { logprobs: 101 }, /logprobs is 101/],
       ["a signal that is none", { signal: "stop" }, /an AbortSignal/],
       ["options that are no object", 5 as unknown as Record<string, unknown>, /options is 5/],
     ];
     for (const [name, options, message] of cases) {
       it(`refuses ${name}`, () => {
-        assert.throws(() => model.generate(PROMPT, options as GenerateOptions), coldstartError("INVALID_OPTION", message));
+        assert.throws(
+          () => model.generate(PROMPT, options as GenerateOptions),
+          coldstartError("INVALID_OPTION", message),
+        );
       });
     }
 
@@ -136,7 +159,10 @@ describe("bad input", () => {
 
     it("refuses what does not fit the context, before anything is computed", async () => {
       const long = Array.from({ length: 256 }, () => 300);
-      await assert.rejects(model.generate(long).result, coldstartError("CONTEXT_OVERFLOW", /256 tokens, and the context length is 256/));
+      await assert.rejects(
+        model.generate(long).result,
+        coldstartError("CONTEXT_OVERFLOW", /256 tokens, and the context length is 256/),
+      );
       const error = coldstartError("CONTEXT_OVERFLOW", /7 tokens and maxTokens is 250, and the context length is 256/);
       await assert.rejects(model.generate(PROMPT, { maxTokens: 250 }).result, error);
       const { usage } = await model.generate(PROMPT, { maxTokens: 249, temperature: 0 }).result;

@@ -155,7 +155,10 @@ describe("generate", () => {
       const first = await model.generate(PROMPT, { temperature: 1.5 }).result;
       const second = await model.generate(PROMPT, { temperature: 1.5 }).result;
       assert.notEqual(first.seed, second.seed);
-      assert.deepEqual((await model.generate(PROMPT, { temperature: 1.5, seed: first.seed }).result).tokens, first.tokens);
+      assert.deepEqual(
+        (await model.generate(PROMPT, { temperature: 1.5, seed: first.seed }).result).tokens,
+        first.tokens,
+      );
     });
 
     it("of the model repeat a whole run", async () => {
@@ -215,14 +218,19 @@ describe("generate", () => {
       const prompts = names.map((name) => `Once there was a child named ${name}`);
       const alone: string[] = [];
       for (const prompt of prompts) alone.push(await model.generate(prompt, { ...GREEDY, maxTokens: 20 }).text());
-      const together = await Promise.all(prompts.map((prompt) => model.generate(prompt, { ...GREEDY, maxTokens: 20 }).text()));
+      const together = await Promise.all(
+        prompts.map((prompt) => model.generate(prompt, { ...GREEDY, maxTokens: 20 }).text()),
+      );
       assert.deepEqual(together, alone);
     });
 
     it("wait when the context cannot hold them, and all finish", async () => {
       await withModel({ contextLength: 64, parallel: 3, batchSize: 16 }, async (small) => {
         const results = await Promise.all(
-          Array.from({ length: 20 }, (_, i) => small.generate(PROMPT, { maxTokens: 1 + ((i * 7) % 57), seed: i }).result),
+          Array.from(
+            { length: 20 },
+            (_, i) => small.generate(PROMPT, { maxTokens: 1 + ((i * 7) % 57), seed: i }).result,
+          ),
         );
         for (const { finishReason } of results) assert.ok(["stop", "length"].includes(finishReason));
       });
@@ -241,7 +249,8 @@ describe("generate", () => {
   });
 
   it("leaves the process free to exit while a model is idle, and busy while it generates", async () => {
-    const handles = () => process.getActiveResourcesInfo().filter((name) => /TSFN|coldstart|ThreadSafe/i.test(name)).length;
+    const handles = () =>
+      process.getActiveResourcesInfo().filter((name) => /TSFN|coldstart|ThreadSafe/i.test(name)).length;
     const before = handles();
     const generation = model.generate(PROMPT, { maxTokens: 5 });
     await generation.result;

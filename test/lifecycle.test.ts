@@ -6,8 +6,15 @@ import { loadModel, type Model } from "../lib/index.js";
 import { PROMPT, STORIES_260K, TINY_STORIES, withModel } from "./support/models.js";
 
 /** Runs a script of test/fixtures in a process of its own; the script uses the built package. */
-async function runFixture(script: string, args: string[] = []): Promise<{ code: number | null; signal: string | null; out: string; err: string }> {
-  const child = spawn(process.execPath, ["--expose-gc", fileURLToPath(new URL(`fixtures/${script}`, import.meta.url)), ...args]);
+async function runFixture(
+  script: string,
+  args: string[] = [],
+): Promise<{ code: number | null; signal: string | null; out: string; err: string }> {
+  const child = spawn(process.execPath, [
+    "--expose-gc",
+    fileURLToPath(new URL(`fixtures/${script}`, import.meta.url)),
+    ...args,
+  ]);
   let out = "";
   let err = "";
   child.stdout.on("data", (data: Buffer) => (out += data.toString()));
@@ -40,7 +47,9 @@ describe("life cycle", () => {
   it("runs several models at once", async () => {
     const paths = [TINY_STORIES, STORIES_260K ?? TINY_STORIES, TINY_STORIES];
     const models = await Promise.all(paths.map((file) => loadModel(file, { threads: 1, contextLength: 256 })));
-    const texts = await Promise.all(models.map((model) => model.generate(PROMPT, { temperature: 0, maxTokens: 40 }).text()));
+    const texts = await Promise.all(
+      models.map((model) => model.generate(PROMPT, { temperature: 0, maxTokens: 40 }).text()),
+    );
     assert.equal(texts[0], texts[2]);
     assert.ok(texts.every((text) => text.length > 20));
     await Promise.all(models.map((model) => model.dispose()));

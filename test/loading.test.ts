@@ -58,11 +58,15 @@ describe("loadModel", () => {
     const seen: number[] = [];
     await withModel({ mmap: false, onProgress: (fraction) => seen.push(fraction) }, async () => {
       assert.equal(seen.at(-1), 1);
-      assert.deepEqual(seen, [...seen].sort((a, b) => a - b));
+      assert.deepEqual(
+        seen,
+        [...seen].sort((a, b) => a - b),
+      );
     });
   });
 
-  it("takes file URLs", () => withModel({ path: pathToFileURL(TINY_STORIES) as unknown as string }, async (model) => void model));
+  it("takes file URLs", () =>
+    withModel({ path: pathToFileURL(TINY_STORIES) as unknown as string }, async (model) => void model));
 
   it("stops when its signal aborts, with the signal's reason as cause", async () => {
     await assert.rejects(loadModel(TINY_STORIES, { signal: AbortSignal.abort("why") }), coldstartError("ABORTED"));
@@ -97,9 +101,12 @@ describe("loadModel", () => {
 
   it("loads with every type of KV cache, without flash attention, and checked", async () => {
     for (const type of ["f32", "f16", "bf16"] as const) {
-      await withModel({ kvCache: { keyType: type, valueType: type }, flashAttention: false, checkTensors: true }, async (model) => {
-        assert.match(await model.generate(PROMPT, { temperature: 0 }).text(), /\.$/);
-      });
+      await withModel(
+        { kvCache: { keyType: type, valueType: type }, flashAttention: false, checkTensors: true },
+        async (model) => {
+          assert.match(await model.generate(PROMPT, { temperature: 0 }).text(), /\.$/);
+        },
+      );
     }
   });
 
@@ -158,7 +165,10 @@ describe("the machine", () => {
   });
 
   it("knows its versions", () => {
-    const manifest = JSON.parse(readFileSync(`${root}/package.json`, "utf8")) as { version: string; "llama.cpp": { release: string } };
+    const manifest = JSON.parse(readFileSync(`${root}/package.json`, "utf8")) as {
+      version: string;
+      "llama.cpp": { release: string };
+    };
     const { coldstart, llamaCpp, systemInfo } = version();
     assert.equal(coldstart, manifest.version);
     assert.equal(`v${llamaCpp}`, manifest["llama.cpp"].release);

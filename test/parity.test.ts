@@ -10,7 +10,12 @@ const run = promisify(execFile);
 const tool = (name: string) => path.join(root, "build", "cmake", "bin", name);
 
 describe("parity with llama.cpp's tools", () => {
-  const prompts = [PROMPT, "One day,", "Once there was a girl named Mia", "The quick brown fox — 漢字 🦊 jumps.\n\n  Two  spaces"];
+  const prompts = [
+    PROMPT,
+    "One day,",
+    "Once there was a girl named Mia",
+    "The quick brown fox — 漢字 🦊 jumps.\n\n  Two  spaces",
+  ];
 
   for (const [name, file] of Object.entries({ "the embedded model": TINY_STORIES, stories260K: STORIES_260K })) {
     describe(`on ${name}`, () => {
@@ -20,7 +25,15 @@ describe("parity with llama.cpp's tools", () => {
 
       for (const prompt of prompts) {
         it(`tokenizes ${JSON.stringify(prompt)} as llama-tokenize`, async () => {
-          const { stdout } = await run(tool("llama-tokenize"), ["-m", file!, "-p", prompt, "--ids", "--log-disable", "--no-escape"]);
+          const { stdout } = await run(tool("llama-tokenize"), [
+            "-m",
+            file!,
+            "-p",
+            prompt,
+            "--ids",
+            "--log-disable",
+            "--no-escape",
+          ]);
           const expected = JSON.parse(stdout.trim()) as number[];
           await withModel({ path: file! }, async (model) => {
             assert.deepEqual(await model.tokenize(prompt), expected);
@@ -33,7 +46,9 @@ describe("parity with llama.cpp's tools", () => {
           await withModel({ path: file!, contextLength: 256 }, async (model) => {
             const { tokens } = await model.generate(prompt, { temperature: 0, maxTokens: 100 }).result;
             // llama-simple prints special tokens, and none at the end of the text.
-            const ours = await model.detokenize([...(await model.tokenize(prompt)), ...tokens], { renderSpecial: true });
+            const ours = await model.detokenize([...(await model.tokenize(prompt)), ...tokens], {
+              renderSpecial: true,
+            });
             assert.equal(ours.trim(), stdout.trim());
           });
         });

@@ -74,7 +74,8 @@ describe("sampling", () => {
   it("with minP drops what is unlikely beside the best", async () => {
     const best = await distribution(100);
     const counts = await histogram({ ...OPEN, minP: 0.3 }, 400);
-    for (const token of counts.keys()) assert.ok(best.find((candidate) => candidate.token === token)!.p >= 0.3 * best[0]!.p - 1e-6);
+    for (const token of counts.keys())
+      assert.ok(best.find((candidate) => candidate.token === token)!.p >= 0.3 * best[0]!.p - 1e-6);
   });
 
   it("at temperature 0 takes the most likely token", async () => {
@@ -87,7 +88,14 @@ describe("sampling", () => {
 
   it("reports log-probabilities that do not depend on the options", async () => {
     const plain = await model.generate(PROMPT, { temperature: 0, maxTokens: 1, logprobs: 10 }).result;
-    const bent = await model.generate(PROMPT, { temperature: 3, topK: 2, seed: 1, maxTokens: 1, logprobs: 10, logitBias: { 300: 5 } }).result;
+    const bent = await model.generate(PROMPT, {
+      temperature: 3,
+      topK: 2,
+      seed: 1,
+      maxTokens: 1,
+      logprobs: 10,
+      logitBias: { 300: 5 },
+    }).result;
     assert.deepEqual(bent.logprobs![0]!.top, plain.logprobs![0]!.top);
     const { token, logprob, text } = bent.logprobs![0]!;
     assert.equal(token, bent.tokens[0]);
@@ -112,9 +120,14 @@ describe("sampling", () => {
 
   it("bans and favours tokens by logitBias", async () => {
     const { tokens } = await model.generate(PROMPT, { temperature: 0, maxTokens: 20 }).result;
-    const banned = await model.generate(PROMPT, { temperature: 0, maxTokens: 20, logitBias: { [tokens[0]!]: -Infinity } }).result;
+    const banned = await model.generate(PROMPT, {
+      temperature: 0,
+      maxTokens: 20,
+      logitBias: { [tokens[0]!]: -Infinity },
+    }).result;
     assert.ok(!banned.tokens.includes(tokens[0]!));
-    const forced = await model.generate(PROMPT, { temperature: 0, maxTokens: 3, logitBias: new Map([[300, 1000]]) }).result;
+    const forced = await model.generate(PROMPT, { temperature: 0, maxTokens: 3, logitBias: new Map([[300, 1000]]) })
+      .result;
     assert.deepEqual(forced.tokens, [300, 300, 300]);
   });
 

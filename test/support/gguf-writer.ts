@@ -168,14 +168,14 @@ export class GgufDraft implements GgufSpec {
   array(key: string): Scalar[] {
     const entry = this.entry(key);
     if (entry.type !== "array") throw new Error(`${key} is no array`);
-    return (entry as GgufArrayEntry).values;
+    return entry.values;
   }
 
   /** Gives the scalar under `key` another value, of the same type. */
   set(key: string, value: Scalar): void {
     const entry = this.entry(key);
     if (entry.type === "array") throw new Error(`${key} is an array`);
-    (entry as GgufScalarEntry).value = value;
+    entry.value = value;
   }
 
   /** Puts `entry` in the place of the one with its key, or at the end. */
@@ -272,9 +272,7 @@ function padded(value: number, alignment: number): number {
 
 function claimedAlignment(metadata: GgufEntry[]): number {
   const entry = metadata.find(({ key }) => key === "general.alignment");
-  return entry?.type === "uint32" && Number((entry as GgufScalarEntry).value) > 0
-    ? Number((entry as GgufScalarEntry).value)
-    : 32;
+  return entry?.type === "uint32" && Number(entry.value) > 0 ? Number(entry.value) : 32;
 }
 
 class Output {

@@ -23,7 +23,10 @@ function present(file: string): string | undefined {
 }
 
 /** Runs `body` with a model on one thread, so that results do not depend on how work is split, and disposes it. */
-export async function withModel<T>(options: LoadOptions & { path?: string }, body: (model: Model) => Promise<T>): Promise<T> {
+export async function withModel<T>(
+  options: LoadOptions & { path?: string },
+  body: (model: Model) => Promise<T>,
+): Promise<T> {
   const { path: file = TINY_STORIES, ...load } = options;
   const model = await loadModel(file, { threads: 1, ...load });
   try {

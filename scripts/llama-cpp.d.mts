@@ -1,0 +1,17 @@
+/** The pin of package.json. */
+export interface Pin {
+  release: string;
+  package: string;
+  version: string;
+  integrity: string;
+  bundle: string;
+  repository: string;
+}
+export function readPin(): Pin;
+export function installedRelease(directory: string): string | undefined;
+export function ensureLlamaCpp(options?: {
+  pin?: Pin;
+  directory?: string;
+  repository?: string | undefined;
+  log?: (line: string) => void;
+}): Promise<"present" | "fetched">;
