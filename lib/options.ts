@@ -138,7 +138,8 @@ export class OptionReader {
 
   callback(name: string): ((...args: never[]) => void) | undefined {
     const value = this.#get(name);
-    if (value !== undefined && typeof value !== "function") throw invalidOption(this.#prefix + name, value, "a function");
+    if (value !== undefined && typeof value !== "function")
+      throw invalidOption(this.#prefix + name, value, "a function");
     return value as ((...args: never[]) => void) | undefined;
   }
 

@@ -35,7 +35,10 @@ describe("a model that is damaged inside", () => {
       await withModel({ path: file }, async (model) => {
         for (const options of [{}, { temperature: 0 }, { grammar: 'root ::= " a"' }, { topK: 0, repeatPenalty: 1.1 }]) {
           const generation = model.generate(PROMPT, options);
-          await assert.rejects(generation.result, coldstartError("NUMERIC_ERROR", /no usable probabilities.*checkTensors/));
+          await assert.rejects(
+            generation.result,
+            coldstartError("NUMERIC_ERROR", /no usable probabilities.*checkTensors/),
+          );
         }
         assert.equal(await model.detokenize(await model.tokenize("still here")), "still here");
       });
@@ -52,7 +55,7 @@ describe("a model that is damaged inside", () => {
       const tokens = draft.array("tokenizer.ggml.tokens");
       const types = draft.array("tokenizer.ggml.token_type");
       tokens.forEach((token, i) => {
-        if (!/^<0x..>$/.test(String(token))) return;
+        if (typeof token !== "string" || !/^<0x..>$/.test(token)) return;
         tokens[i] = `unused${i}`;
         types[i] = 1;
       });
@@ -65,14 +68,59 @@ describe("a model that is damaged inside", () => {
     });
   });
 
-  const refusals: [name: string, edit: (draft: GgufDraft) => void, code: "UNSUPPORTED_MODEL" | "INVALID_GGUF" | "LOAD_FAILED", message: RegExp][] = [
-    ["no architecture", (draft) => draft.drop("general.architecture"), "INVALID_GGUF", /does not say general\.architecture/],
-    ["an unknown architecture", (draft) => draft.set("general.architecture", "mind"), "UNSUPPORTED_MODEL", /architecture is 'mind'/],
-    ["a projector's architecture", (draft) => draft.set("general.architecture", "clip"), "UNSUPPORTED_MODEL", /load the language model/],
+  const refusals: [
+    name: string,
+    edit: (draft: GgufDraft) => void,
+    code: "UNSUPPORTED_MODEL" | "INVALID_GGUF" | "LOAD_FAILED",
+    message: RegExp,
+  ][] = [
+    [
+      "no architecture",
+      (draft) => draft.drop("general.architecture"),
+      "INVALID_GGUF",
+      /does not say general\.architecture/,
+    ],
+    [
+      "an unknown architecture",
+      (draft) => draft.set("general.architecture", "mind"),
+      "UNSUPPORTED_MODEL",
+      /architecture is 'mind'/,
+    ],
+    [
+      "a projector's architecture",
+      (draft) => draft.set("general.architecture", "clip"),
+      "UNSUPPORTED_MODEL",
+      /load the language model/,
+    ],
     ["an unknown tokenizer", (draft) => draft.set("tokenizer.ggml.model", "abacus"), "LOAD_FAILED", /abacus/],
     ["a missing tensor", (draft) => draft.dropTensor("blk.2.ffn_up.weight"), "LOAD_FAILED", /blk\.2\.ffn_up\.weight/],
-    ["a tensor of another shape", (draft) => draft.tensor("blk.2.ffn_up.weight").shape.reverse(), "LOAD_FAILED", /blk\.2\.ffn_up\.weight.*shape/],
+    [
+      "a tensor of another shape",
+      (draft) => draft.tensor("blk.2.ffn_up.weight").shape.reverse(),
+      "LOAD_FAILED",
+      /blk\.2\.ffn_up\.weight.*shape/,
+    ],
     ["a missing hyperparameter", (draft) => draft.drop("llama.block_count"), "LOAD_FAILED", /llama\.block_count/],
+    ["no layers", (draft) => draft.set("llama.block_count", 0), "UNSUPPORTED_MODEL", /llama\.block_count is 0/],
+    ["millions of layers", (draft) => draft.set("llama.block_count", 4e9), "UNSUPPORTED_MODEL", /from 1 to 512/],
+    [
+      "a negative epsilon",
+      (draft) => draft.set("llama.attention.layer_norm_rms_epsilon", -1),
+      "UNSUPPORTED_MODEL",
+      /at least 0/,
+    ],
+    [
+      "a NaN epsilon",
+      (draft) => draft.set("llama.attention.layer_norm_rms_epsilon", NaN),
+      "UNSUPPORTED_MODEL",
+      /is nan/,
+    ],
+    [
+      "a token that occurs twice",
+      (draft) => draft.array("tokenizer.ggml.tokens").fill("a", 600),
+      "UNSUPPORTED_MODEL",
+      /Token 60\d of/,
+    ],
     ["no vocabulary", (draft) => draft.drop("tokenizer.ggml.tokens"), "LOAD_FAILED", /vocab/],
   ];
   for (const [name, edit, code, message] of refusals) {

@@ -20,11 +20,28 @@ describe("the command line", () => {
     const { code, out, err } = await coldstart(["run", TINY_STORIES, "-p", PROMPT, "-t", "0", "--threads", "1"]);
     assert.equal(code, 0, err);
     assert.ok(out.startsWith(PROMPT) && out.endsWith(".\n"));
-    assert.match(err, /\[7 \+ \d+ tokens \(\d+ tokens\/s\); loaded in \d+ ms, first token [\d.]+ ms; finish: stop; seed \d+\]/);
+    assert.match(
+      err,
+      /\[7 \+ \d+ tokens \(\d+ tokens\/s\); loaded in \d+ ms, first token [\d.]+ ms; finish: stop; seed \d+\]/,
+    );
   });
 
   it("takes the prompt from standard input, and options", async () => {
-    const args = ["run", TINY_STORIES, "--quiet", "-n", "8", "--seed", "5", "--top-k", "3", "--stop", "zzz", "--temperature", "1"];
+    const args = [
+      "run",
+      TINY_STORIES,
+      "--quiet",
+      "-n",
+      "8",
+      "--seed",
+      "5",
+      "--top-k",
+      "3",
+      "--stop",
+      "zzz",
+      "--temperature",
+      "1",
+    ];
     const first = await coldstart(args, "One day,");
     assert.deepEqual(await coldstart(args, "One day,"), first);
     assert.match(first.out, /^One day,/);
@@ -33,10 +50,19 @@ describe("the command line", () => {
 
   it("prints events as JSON lines", async () => {
     const { out } = await coldstart(["run", TINY_STORIES, "-p", PROMPT, "-n", "10", "--json"]);
-    const events = out.trim().split("\n").map((line) => JSON.parse(line) as { type: string; text: string; finishReason?: string });
+    const events = out
+      .trim()
+      .split("\n")
+      .map((line) => JSON.parse(line) as { type: string; text: string; finishReason?: string });
     assert.equal(events.at(-1)!.type, "result");
     assert.equal(events.at(-1)!.finishReason, "length");
-    assert.equal(events.slice(0, -1).map(({ text }) => text).join(""), events.at(-1)!.text);
+    assert.equal(
+      events
+        .slice(0, -1)
+        .map(({ text }) => text)
+        .join(""),
+      events.at(-1)!.text,
+    );
   });
 
   it("follows a grammar from a file", async () => {
@@ -51,7 +77,12 @@ describe("the command line", () => {
   it("inspects a file", async () => {
     const { code, out } = await coldstart(["inspect", TINY_STORIES, "--tensors"]);
     assert.equal(code, 0);
-    for (const expected of [/Parameters +951\.42 K/, /llama\.block_count +4/, /f32 +39 tensors +3\.6 MiB/, /token_embd\.weight +f32 +128 x 640/]) {
+    for (const expected of [
+      /Parameters +951\.42 K/,
+      /llama\.block_count +4/,
+      /f32 +39 tensors +3\.6 MiB/,
+      /token_embd\.weight +f32 +128 x 640/,
+    ]) {
       assert.match(out, expected);
     }
     const { out: json } = await coldstart(["inspect", TINY_STORIES, "--json"]);
@@ -76,7 +107,12 @@ describe("the command line", () => {
   });
 
   const failures: [name: string, args: string[], code: number, message: RegExp][] = [
-    ["a missing file", ["run", "nothing.gguf", "-p", "x"], 1, /^coldstart: There is no file at nothing\.gguf.*\[MODEL_NOT_FOUND\]\n$/],
+    [
+      "a missing file",
+      ["run", "nothing.gguf", "-p", "x"],
+      1,
+      /^coldstart: There is no file at nothing\.gguf.*\[MODEL_NOT_FOUND\]\n$/,
+    ],
     ["a prompt that does not fit", ["run", TINY_STORIES, "-p", "x", "-n", "300"], 1, /\[CONTEXT_OVERFLOW\]/],
     ["a value out of range", ["run", TINY_STORIES, "-p", "x", "--top-p", "2"], 2, /topP is 2.*\[INVALID_OPTION\]/],
     ["a word for a number", ["run", TINY_STORIES, "--top-k", "many"], 2, /not a number/],
@@ -99,7 +135,17 @@ describe("the command line", () => {
     const folder = mkdtempSync(path.join(os.tmpdir(), "coldstart-"));
     const grammar = path.join(folder, "endless.gbnf");
     writeFileSync(grammar, 'root ::= " the" root');
-    const args = [path.join(root, "dist/cli/main.js"), "run", TINY_STORIES, "-p", PROMPT, "-c", "50000", "--grammar-file", grammar];
+    const args = [
+      path.join(root, "dist/cli/main.js"),
+      "run",
+      TINY_STORIES,
+      "-p",
+      PROMPT,
+      "-c",
+      "50000",
+      "--grammar-file",
+      grammar,
+    ];
     const { code, out } = await new Promise<{ code: unknown; out: string }>((resolve) => {
       let out = "";
       const child = execFile(process.execPath, args);

@@ -73,7 +73,7 @@ describe("life cycle", () => {
           new Promise((resolve, reject) => {
             const worker = new Worker(url);
             let text: unknown;
-            worker.on("message", (message) => (text = message));
+            worker.on("message", (message: unknown) => (text = message));
             worker.on("error", reject);
             worker.on("exit", (code) => (code === 0 ? resolve(text) : reject(new Error(`exit ${code}`))));
           }),

@@ -66,7 +66,7 @@ describe("loadModel", () => {
   });
 
   it("takes file URLs", () =>
-    withModel({ path: pathToFileURL(TINY_STORIES) as unknown as string }, async (model) => void model));
+    withModel({ path: pathToFileURL(TINY_STORIES) as unknown as string }, async () => undefined));
 
   it("stops when its signal aborts, with the signal's reason as cause", async () => {
     await assert.rejects(loadModel(TINY_STORIES, { signal: AbortSignal.abort("why") }), coldstartError("ABORTED"));

@@ -24,7 +24,10 @@ describe("the package", () => {
   after(() => rmSync(app, { recursive: true }));
 
   it("streams a story under require", async () => {
-    writeFileSync(path.join(app, "main.cjs"), `const { loadModel } = require("coldstart");\n(async () => { ${story} })();`);
+    writeFileSync(
+      path.join(app, "main.cjs"),
+      `const { loadModel } = require("coldstart");\n(async () => { ${story} })();`,
+    );
     const { stdout, stderr } = await run(process.execPath, ["--no-warnings", path.join(app, "main.cjs")]);
     assert.match(stdout, /^ a quiet .*\.$/, stderr);
   });
@@ -60,11 +63,22 @@ describe("the package", () => {
     writeFileSync(path.join(app, "types.mts"), source);
     writeFileSync(path.join(app, "types.cts"), source);
     const tsc = path.join(root, "node_modules", "typescript", "bin", "tsc");
-    const flags = ["--noEmit", "--strict", "--target", "es2022", "--lib", "es2022,esnext.disposable,dom,dom.asynciterable", "--module", "node20"];
+    const flags = [
+      "--noEmit",
+      "--strict",
+      "--target",
+      "es2022",
+      "--lib",
+      "es2022,esnext.disposable,dom,dom.asynciterable",
+      "--module",
+      "node20",
+    ];
     const typeRoots = ["--typeRoots", path.join(root, "node_modules", "@types"), "--types", "node"];
-    const { stdout } = await run(process.execPath, [tsc, ...flags, ...typeRoots, path.join(app, "types.mts"), path.join(app, "types.cts")], { cwd: app }).catch(
-      (error: { stdout: string }) => ({ stdout: error.stdout }),
-    );
+    const { stdout } = await run(
+      process.execPath,
+      [tsc, ...flags, ...typeRoots, path.join(app, "types.mts"), path.join(app, "types.cts")],
+      { cwd: app },
+    ).catch((error: unknown) => error as { stdout: string });
     assert.equal(stdout, "");
   });
 
@@ -74,9 +88,14 @@ describe("the package", () => {
       if (process.platform !== "linux") this.skip(); // They are read with readelf.
     });
 
-    function dynamicSection(file: string): { needed: string[]; soname: string | undefined; runpath: string | undefined } {
+    function dynamicSection(file: string): {
+      needed: string[];
+      soname: string | undefined;
+      runpath: string | undefined;
+    } {
       const text = execFileSync("readelf", ["-d", path.join(folder, file)], { encoding: "utf8" });
-      const all = (tag: string) => [...text.matchAll(new RegExp(`\\(${tag}\\).*\\[(.*)\\]`, "g"))].map((match) => match[1]!);
+      const all = (tag: string) =>
+        [...text.matchAll(new RegExp(`\\(${tag}\\).*\\[(.*)\\]`, "g"))].map((match) => match[1]!);
       return { needed: all("NEEDED"), soname: all("SONAME")[0], runpath: all("RUNPATH")[0] };
     }
 
@@ -105,7 +124,9 @@ describe("the package", () => {
       ]);
       for (const library of ["libggml-base", "libgomp"]) {
         const files = new Set([...stdout.matchAll(new RegExp(`/\\S*/${library}\\S*`, "g"))].map(([file]) => file));
-        const expected = readdirSync(folder).filter((file) => file.startsWith(library)).map((file) => path.join(folder, file));
+        const expected = readdirSync(folder)
+          .filter((file) => file.startsWith(library))
+          .map((file) => path.join(folder, file));
         assert.deepEqual([...files], expected);
       }
     });

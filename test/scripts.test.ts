@@ -23,7 +23,8 @@ describe("scripts/llama-cpp", () => {
   function repository(tag: string): string {
     const path_ = path.join(folder, "upstream");
     mkdirSync(path_);
-    const git = (...args: string[]) => execFileSync("git", ["-C", path_, "-c", "user.name=t", "-c", "user.email=t@t", ...args], { stdio: "pipe" });
+    const git = (...args: string[]) =>
+      execFileSync("git", ["-C", path_, "-c", "user.name=t", "-c", "user.email=t@t", ...args], { stdio: "pipe" });
     git("init", "--quiet");
     writeFileSync(path.join(path_, "file"), tag);
     git("add", ".");
@@ -53,7 +54,12 @@ describe("scripts/llama-cpp", () => {
 
   it("keeps what is there when the new one cannot be had", async () => {
     const upstream = repository("v9.9.9");
-    await ensureLlamaCpp({ pin: { ...readPin(), release: "v9.9.9" }, directory, repository: `file://${upstream}`, log });
+    await ensureLlamaCpp({
+      pin: { ...readPin(), release: "v9.9.9" },
+      directory,
+      repository: `file://${upstream}`,
+      log,
+    });
     const pin: Pin = { ...readPin(), release: "v8.8.8" };
     await assert.rejects(ensureLlamaCpp({ pin, directory, repository: `file://${upstream}`, log }));
     assert.equal(installedRelease(directory), "v9.9.9");
@@ -65,7 +71,10 @@ describe("scripts/llama-cpp", () => {
     const pin: Pin = { ...readPin(), package: "node-addon-api", version: "8.9.2" };
     mkdirSync(path.join(directory, ".git"), { recursive: true });
     writeFileSync(path.join(directory, "mine.txt"), "precious");
-    await assert.rejects(ensureLlamaCpp({ pin, directory, repository: undefined, log }), /pinned integrity: expected sha512-bltI.*, got sha512-/);
+    await assert.rejects(
+      ensureLlamaCpp({ pin, directory, repository: undefined, log }),
+      /pinned integrity: expected sha512-bltI.*, got sha512-/,
+    );
     assert.equal(readFileSync(path.join(directory, "mine.txt"), "utf8"), "precious");
     assert.deepEqual(readdirSync(folder), ["llama.cpp"]);
   });
@@ -79,7 +88,10 @@ describe("scripts/llama-cpp", () => {
 });
 
 describe("scripts/toolchain", () => {
-  const has = (...tools: string[]) => (command: string) => tools.includes(command);
+  const has =
+    (...tools: string[]) =>
+    (command: string) =>
+      tools.includes(command);
 
   it("is content with CMake and any C++ compiler", () => {
     for (const compiler of ["c++", "g++", "clang++"]) {
@@ -92,7 +104,13 @@ describe("scripts/toolchain", () => {
   it("says in one sentence each what is missing, with the remedy for Debian, macOS and Windows", () => {
     const missing = missingTools({ platform: "linux", has: has(), env: {} });
     assert.equal(missing.length, 2);
-    assert.match(missing[0]!, /CMake was not found.*apt-get install cmake.*brew install cmake.*winget install Kitware\.CMake/);
-    assert.match(missing[1]!, /no C\+\+ compiler was found.*apt-get install g\+\+.*xcode-select --install.*winget install/);
+    assert.match(
+      missing[0]!,
+      /CMake was not found.*apt-get install cmake.*brew install cmake.*winget install Kitware\.CMake/,
+    );
+    assert.match(
+      missing[1]!,
+      /no C\+\+ compiler was found.*apt-get install g\+\+.*xcode-select --install.*winget install/,
+    );
   });
 });

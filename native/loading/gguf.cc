@@ -57,7 +57,8 @@ std::string Quoted(const std::string& name) {
 
 class Reader {
  public:
-  Reader(ByteSource& source, uint64_t array_limit) : source_(source), array_limit_(array_limit) {}
+  Reader(ByteSource& source, uint64_t array_limit, const std::string& whole_array)
+      : source_(source), array_limit_(array_limit), whole_array_(whole_array) {}
 
   GgufFile Read() {
     GgufFile file;
@@ -152,7 +153,7 @@ class Reader {
     Fail(what + " is an array inside an array");
   }
 
-  GgufArray Array(const std::string& what) {
+  GgufArray Array(const std::string& what, uint64_t limit) {
     const ValueType type = Type("the elements of " + what);
     if (type == ValueType::kArray) Fail(what + " is an array of arrays");
     const auto index = static_cast<uint32_t>(type);
@@ -161,7 +162,7 @@ class Reader {
       Fail(what + " claims " + std::to_string(length) + " elements, more than the file can hold");
     }
     GgufArray array{kTypeNames[index], length, {}};
-    const uint64_t kept = std::min(length, array_limit_);
+    const uint64_t kept = std::min(length, limit);
     array.elements.reserve(static_cast<size_t>(kept));
     for (uint64_t i = 0; i < kept; ++i) array.elements.push_back(Scalar(type, what));
     if (type == ValueType::kString) {
@@ -188,7 +189,7 @@ class Reader {
       const ValueType type = Type(what);
       GgufValue value;
       if (type == ValueType::kArray) {
-        value = Array(what);
+        value = Array(what, key == whole_array_ ? std::numeric_limits<uint64_t>::max() : array_limit_);
       } else {
         std::visit([&value](auto&& scalar) { value = std::forward<decltype(scalar)>(scalar); }, Scalar(type, what));
       }
@@ -275,6 +276,7 @@ class Reader {
 
   ByteSource& source_;
   uint64_t array_limit_;
+  const std::string& whole_array_;
 };
 
 }  // namespace
@@ -316,6 +318,10 @@ uint64_t GgufFile::Parameters() const {
   return parameters;
 }
 
-GgufFile ReadGguf(ByteSource& source, uint64_t array_limit) { return Reader(source, array_limit).Read(); }
+GgufArray* GgufFile::Array(const std::string& key) { return const_cast<GgufArray*>(std::get_if<GgufArray>(Find(key))); }
+
+GgufFile ReadGguf(ByteSource& source, uint64_t array_limit, const std::string& whole_array) {
+  return Reader(source, array_limit, whole_array).Read();
+}
 
 }  // namespace coldstart

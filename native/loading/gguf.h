@@ -54,12 +54,14 @@ struct GgufFile {
   std::string String(const std::string& key, const std::string& fallback = "") const;
   // Likewise for a non-negative integer.
   uint64_t Unsigned(const std::string& key, uint64_t fallback) const;
+  // The array under `key`, or nullptr.
+  GgufArray* Array(const std::string& key);
   uint64_t TensorBytes() const;
   uint64_t Parameters() const;
 };
 
-// Arrays keep at most `array_limit` elements; the rest is checked and skipped.
+// Arrays keep at most `array_limit` elements, but for the one under `whole_array`; the rest is checked and skipped.
 // Throws kInvalidGguf, naming the place in the file and what was expected there.
-GgufFile ReadGguf(ByteSource& source, uint64_t array_limit);
+GgufFile ReadGguf(ByteSource& source, uint64_t array_limit, const std::string& whole_array = "");
 
 }  // namespace coldstart

@@ -1,6 +1,9 @@
 #include "loading/preflight.h"
 
+#include <algorithm>
 #include <array>
+#include <string_view>
+#include <unordered_set>
 
 #include "base/error.h"
 #include "llama.h"
@@ -24,6 +27,48 @@ void CheckArchitecture(const GgufFile& file) {
                                : "Use a newer coldstart, or another model.",
         {{"architecture", architecture}});
   }
+}
+
+// The values that llama.cpp asserts instead of refusing.
+void CheckHyperparameters(const GgufFile& file) {
+  constexpr uint64_t kMaxLayers = 512;  // LLAMA_MAX_LAYERS
+  const std::string prefix = file.String("general.architecture") + ".";
+  const auto fail = [](const std::string& key, const std::string& value, const std::string& expected) {
+    throw Error(ErrorCode::kUnsupportedModel, "The model's " + key + " is " + value + ", and must be " + expected + ".",
+                "The file is damaged or was converted wrongly; convert or download it again.", {{"key", key}});
+  };
+  const std::string layers_key = prefix + "block_count";
+  const uint64_t layers = file.Unsigned(layers_key, 1);
+  if (layers == 0 || layers > kMaxLayers)
+    fail(layers_key, std::to_string(layers), "from 1 to " + std::to_string(kMaxLayers));
+  for (const char* name : {"attention.layer_norm_epsilon", "attention.layer_norm_rms_epsilon"}) {
+    const GgufValue* value = file.Find(prefix + name);
+    const double* epsilon = value == nullptr ? nullptr : std::get_if<double>(value);
+    if (epsilon != nullptr && !(*epsilon >= 0)) fail(prefix + name, std::to_string(*epsilon), "at least 0");
+  }
+}
+
+constexpr const char* kTokensKey = "tokenizer.ggml.tokens";
+
+// llama.cpp asserts that no token occurs twice. Cuts the list to what is shown.
+void CheckVocabulary(GgufFile& file) {
+  GgufArray* tokens = file.Array(kTokensKey);
+  if (tokens == nullptr) return;
+  std::unordered_set<std::string_view> seen;
+  seen.reserve(tokens->elements.size());
+  for (size_t i = 0; i < tokens->elements.size(); ++i) {
+    const auto* text = std::get_if<std::string>(&tokens->elements[i]);
+    if (text == nullptr) break;  // llama.cpp refuses a list of another type
+    // It gives empty ones a name of their own.
+    if (!text->empty() && !seen.insert(*text).second) {
+      throw Error(ErrorCode::kUnsupportedModel,
+                  "Token " + std::to_string(i) + " of the model's vocabulary has the text of another token.",
+                  "The file is damaged or was converted wrongly; convert or download it again.",
+                  {{"token", static_cast<double>(i)}, {"text", *text}});
+    }
+  }
+  tokens->elements.resize(std::min<size_t>(tokens->elements.size(), kShownArrayElements));
+  tokens->elements.shrink_to_fit();
 }
 
 // The other parts of a split model.
@@ -51,8 +96,10 @@ void CheckSplits(const std::string& path, const GgufFile& first) {
 }  // namespace
 
 GgufFile CheckModelFiles(const std::string& path) {
-  GgufFile file = ReadGguf(*OpenFile(path), kShownArrayElements);
+  GgufFile file = ReadGguf(*OpenFile(path), kShownArrayElements, kTokensKey);
   CheckArchitecture(file);
+  CheckHyperparameters(file);
+  CheckVocabulary(file);
   CheckSplits(path, file);
   return file;
 }

@@ -94,7 +94,12 @@ function expectedHeader(bytes: Uint8Array, arrayLimit: number): Pick<GgufHeader,
   let offset = 0;
   return {
     version: draft.version,
-    metadata: Object.fromEntries(draft.metadata.map((entry) => [entry.key, expectedValue(entry, arrayLimit)])),
+    metadata: Object.fromEntries<MetadataValue>(
+      draft.metadata.map((entry) => {
+        assert(typeof entry.key === "string");
+        return [entry.key, expectedValue(entry, arrayLimit)];
+      }),
+    ),
     tensors: draft.tensors.map((info) => {
       assert(typeof info.name === "string");
       const at = offset;
