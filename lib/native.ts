@@ -184,7 +184,9 @@ function load(): NativeAddon {
   const require = createRequire(import.meta.url);
   try {
     const nodeGypBuild = require("node-gyp-build") as { resolve(directory: string): string };
-    const addon = require(nodeGypBuild.resolve(root)) as NativeAddon;
+    // Another build of the addon, with sanitizers or for debugging, in the place of the installed one.
+    const path = process.env["COLDSTART_ADDON"] ?? nodeGypBuild.resolve(root);
+    const addon = require(path) as NativeAddon;
     addon.setErrorClass(ColdstartError);
     return addon;
   } catch (cause) {

@@ -129,6 +129,9 @@ void Engine::Load() {
   const auto trained = static_cast<uint32_t>(llama_model_n_ctx_train(model.get()));
   if (options_.context.context_length == 0)
     options_.context.context_length = std::min(trained, options_.max_default_context);
+  // With fewer tokens a step than sequences, streams would starve prompts (see PlanStep).
+  options_.context.batch_size =
+      std::min(std::max(options_.context.batch_size, options_.context.parallel), options_.context.context_length);
   context_ = CreateContext(model.get(), options_.context);
   llama_set_abort_callback(
       context_.get(), [](void* stopping) { return static_cast<std::atomic<bool>*>(stopping)->load(); }, &stopping_);
@@ -172,7 +175,7 @@ void Engine::ServeUntilStopped() {
     Admit();
     Step();
     EraseReleased();
-    outbox_.Flush();
+    FlushInTime();
   }
 }
 
@@ -293,7 +296,10 @@ void Engine::SampleRow(Live& live, int32_t row) {
     throw Error(ErrorCode::kInternal, "llama.cpp computed no logits for a token.", "Please report this.");
   Sample sample = live.sampler.Next(logits);
   live.last_token = Clock::now();
-  if (!live.first_token) live.first_token = live.last_token;
+  if (!live.first_token) {
+    live.first_token = live.last_token;
+    urgent_ = true;
+  }
   if (llama_vocab_is_eog(vocab_, sample.token)) return Finish(live, FinishReason::kStop);
 
   ++live.generated;
@@ -357,6 +363,18 @@ void Engine::Release(Live& live) {
   free_sequences_.push_back(live.sequence);
   reserved_cells_ -= live.reserved;
   live.released = true;
+  urgent_ = true;
+}
+
+// Wakes the JavaScript thread, for small models not on every step: waking it costs a system call here and a turn of its
+// event loop there, together as much as such a step.
+void Engine::FlushInTime() {
+  constexpr auto kInterval = std::chrono::microseconds(500);
+  const Clock::time_point now = Clock::now();
+  if (!urgent_ && !live_.empty() && now - last_flush_ < kInterval) return;
+  outbox_.Flush();
+  urgent_ = false;
+  last_flush_ = now;
 }
 
 void Engine::EraseReleased() {

@@ -66,6 +66,7 @@ class Engine {
   void FailLive(const Error& error);
   void Release(Live& live);
   void EraseReleased();
+  void FlushInTime();
   uint32_t ContextLength() const { return options_.context.context_length; }
 
   EngineOptions options_;
@@ -87,6 +88,9 @@ class Engine {
   Batch batch_;
   uint32_t reserved_cells_ = 0;
   uint64_t steps_ = 0;
+  // Something that the other side should know at once, such as a first token.
+  bool urgent_ = false;
+  Clock::time_point last_flush_;
 
   std::thread thread_;  // last: starts when everything above is there
 };

@@ -15,8 +15,8 @@ struct Pending {
 // Grants tokens of one step to each request, in the order given: `grants[i]` tokens for `requests[i]`.
 //
 // Decoding requests come first, one token each, so that a long prompt never stalls a stream. Prompts share what is left
-// of `budget` (tokens a step, at least 1). `start` rotates who comes first, so that nobody starves when the budget is
-// smaller than the number of requests: pass a number that grows by one each step.
+// of `budget` (tokens a step, at least 1). `start` rotates who comes first among each kind: pass a number that grows by
+// one each step, and nobody starves as long as the budget is larger than the number of decoding requests.
 std::vector<uint32_t> PlanStep(const std::vector<Pending>& requests, uint32_t budget, uint64_t start);
 
 }  // namespace coldstart

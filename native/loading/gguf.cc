@@ -258,7 +258,7 @@ class Reader {
   // The data section starts at the next multiple of the alignment; tensors follow one another there, each padded.
   void CheckData(GgufFile& file) const {
     const auto padded = [&](uint64_t value) { return (value + file.alignment - 1) / file.alignment * file.alignment; };
-    file.data_offset = padded(source_.position());
+    file.data_offset = file.tensors.empty() ? source_.position() : padded(source_.position());
     uint64_t expected = 0;
     for (const GgufTensor& tensor : file.tensors) {
       const std::string what = "tensor " + Quoted(tensor.name);

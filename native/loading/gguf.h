@@ -60,7 +60,7 @@ struct GgufFile {
   uint64_t Parameters() const;
 };
 
-// Arrays keep at most `array_limit` elements, but for the one under `whole_array`; the rest is checked and skipped.
+// Arrays keep at most `array_limit` elements, but for the one under `whole_array`; the rest is bounded and skipped.
 // Throws kInvalidGguf, naming the place in the file and what was expected there.
 GgufFile ReadGguf(ByteSource& source, uint64_t array_limit, const std::string& whole_array = "");
 
