@@ -23,9 +23,9 @@ function firstByte(args) {
 
 const contenders = {
   "node -e (starts and prints, nothing else)": () => firstByte(["-e", "process.stdout.write('x')"]),
-  coldstart: () => firstByte([path.join(here, "first-token", "coldstart.mjs")]),
+  coldstart: () => firstByte([path.join(here, "contenders", "first-token.coldstart.mjs")]),
 };
 if (fs.existsSync(path.join(here, "node_modules", "node-llama-cpp"))) {
-  contenders["node-llama-cpp"] = () => firstByte([path.join(here, "first-token", "node-llama-cpp.mjs")]);
+  contenders["node-llama-cpp"] = () => firstByte([path.join(here, "contenders", "first-token.node-llama-cpp.mjs")]);
 }
 console.log(report("Process start to first text", "ms", await alternate(contenders, 15)));

@@ -1,9 +1,11 @@
 // Builds the addon into build/Release. Only what changed is compiled again.
 //
-//   node scripts/build.mjs [--tool NAME …] [-DNAME=VALUE …]
+//   node scripts/build.mjs [--into FOLDER] [--tool NAME …] [-DNAME=VALUE …]
 //
-//   --tool NAME  also this one of llama.cpp's own tools, from the same pin, into build/cmake/bin: tests and benches
-//                compare with them
+//   --into FOLDER another build beside the usual one, in FOLDER/Release (default: build); COLDSTART_ADDON=<its
+//                coldstart.node> uses it
+//   --tool NAME  also this one of llama.cpp's own tools, from the same pin, into FOLDER/cmake/bin: tests and
+//                benches compare with them
 //   -DNAME=VALUE passed to CMake; COLDSTART_* options are listed at the top of CMakeLists.txt
 //
 // COLDSTART_BUILD_JOBS sets the number of parallel compiler runs (default: the number of cores).
@@ -18,13 +20,19 @@ import { ensureLlamaCpp } from "./llama-cpp.mjs";
 import { missingTools } from "./toolchain.mjs";
 
 const root = path.resolve(import.meta.dirname, "..");
-const tree = path.join(root, "build", "cmake");
-const { tool: tools, D: definitions } = parseArgs({
+const {
+  into,
+  tool: tools,
+  D: definitions,
+} = parseArgs({
   options: {
+    into: { type: "string", default: path.join(root, "build") },
     tool: { type: "string", multiple: true, default: [] },
     D: { type: "string", short: "D", multiple: true, default: [] },
   },
 }).values;
+
+const tree = path.resolve(into, "cmake");
 
 const missing = missingTools();
 if (missing.length > 0) {

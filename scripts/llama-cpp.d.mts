@@ -12,6 +12,7 @@ export function installedRelease(directory: string): string | undefined;
 export function ensureLlamaCpp(options?: {
   pin?: Pin;
   directory?: string;
+  patchFolder?: string;
   repository?: string | undefined;
   log?: (line: string) => void;
 }): Promise<"present" | "fetched">;

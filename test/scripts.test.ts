@@ -12,12 +12,17 @@ import { root } from "./support/models.js";
 describe("scripts/llama-cpp", () => {
   let folder: string;
   let directory: string;
+  /** Empty, but where a test puts something there. */
+  let patchFolder: string;
   const log = () => undefined;
   beforeEach(() => {
     folder = mkdtempSync(path.join(os.tmpdir(), "coldstart-"));
     directory = path.join(folder, "llama.cpp");
+    patchFolder = mkdtempSync(path.join(os.tmpdir(), "coldstart-patches-"));
   });
-  afterEach(() => rmSync(folder, { recursive: true, force: true }));
+  afterEach(() => {
+    for (const made of [folder, patchFolder]) rmSync(made, { recursive: true, force: true });
+  });
 
   /** A git repository with one file, tagged. */
   function repository(tag: string): string {
@@ -44,12 +49,44 @@ describe("scripts/llama-cpp", () => {
   it("clones the tag from a git remote on request, and replaces another release", async () => {
     const upstream = repository("v9.9.9");
     const pin: Pin = { ...readPin(), release: "v9.9.9" };
-    assert.equal(await ensureLlamaCpp({ pin, directory, repository: `file://${upstream}`, log }), "fetched");
+    assert.equal(
+      await ensureLlamaCpp({ pin, directory, patchFolder, repository: `file://${upstream}`, log }),
+      "fetched",
+    );
     assert.equal(installedRelease(directory), "v9.9.9");
     execFileSync("git", ["-C", directory, "tag", "-d", "v9.9.9"], { stdio: "pipe" });
     assert.equal(installedRelease(directory), undefined);
-    assert.equal(await ensureLlamaCpp({ pin, directory, repository: `file://${upstream}`, log }), "fetched");
+    assert.equal(
+      await ensureLlamaCpp({ pin, directory, patchFolder, repository: `file://${upstream}`, log }),
+      "fetched",
+    );
     assert.deepEqual(readdirSync(folder).sort(), ["llama.cpp", "upstream"], "no leftovers");
+  });
+
+  it("applies the patches, again when they change, and loses no edits", async () => {
+    const patch = (line: string) =>
+      writeFileSync(
+        path.join(patchFolder, "0001.patch"),
+        `Why.\n---\n--- a/file\n+++ b/file\n@@ -1 +1 @@\n-v9.9.9\n\\ No newline at end of file\n+${line}\n`,
+      );
+    const upstream = repository("v9.9.9");
+    const pin: Pin = { ...readPin(), release: "v9.9.9" };
+    const ensure = () => ensureLlamaCpp({ pin, directory, patchFolder, repository: `file://${upstream}`, log });
+    const content = () => readFileSync(path.join(directory, "file"), "utf8");
+
+    patch("patched");
+    assert.equal(await ensure(), "fetched");
+    assert.equal(content(), "patched\n");
+    assert.equal(await ensure(), "present");
+    patch("patched otherwise");
+    assert.equal(await ensure(), "fetched");
+    assert.equal(content(), "patched otherwise\n");
+
+    writeFileSync(path.join(directory, "file"), "edited");
+    assert.equal(await ensure(), "present", "the release and the patches are as wanted");
+    patch("patched a third time");
+    await assert.rejects(ensure(), /has changes of yours/);
+    assert.equal(content(), "edited");
   });
 
   it("keeps what is there when the new one cannot be had", async () => {
@@ -57,11 +94,12 @@ describe("scripts/llama-cpp", () => {
     await ensureLlamaCpp({
       pin: { ...readPin(), release: "v9.9.9" },
       directory,
+      patchFolder,
       repository: `file://${upstream}`,
       log,
     });
     const pin: Pin = { ...readPin(), release: "v8.8.8" };
-    await assert.rejects(ensureLlamaCpp({ pin, directory, repository: `file://${upstream}`, log }));
+    await assert.rejects(ensureLlamaCpp({ pin, directory, patchFolder, repository: `file://${upstream}`, log }));
     assert.equal(installedRelease(directory), "v9.9.9");
     assert.equal(readFileSync(path.join(directory, "file"), "utf8"), "v9.9.9");
   });

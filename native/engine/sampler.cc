@@ -34,11 +34,9 @@ size_t CheckedArgmax(const float* logits, size_t count) {
   return static_cast<size_t>(std::find(logits, logits + count, largest) - logits);
 }
 
-// A type and not a function, so that the heap operations inline it.
-struct Larger {
-  bool operator()(const llama_token_data& a, const llama_token_data& b) const {
-    return a.logit > b.logit || (a.logit == b.logit && a.id < b.id);
-  }
+// A lambda and not a function, so that the heap operations inline it.
+constexpr auto kLarger = [](const llama_token_data& a, const llama_token_data& b) {
+  return a.logit > b.logit || (a.logit == b.logit && a.id < b.id);
 };
 
 // The `k` largest of `logits`, largest first, into `out`. One pass over the logits; most blocks of it are passed over
@@ -59,15 +57,15 @@ void SelectLargest(const float* logits, size_t count, size_t k, std::vector<llam
       const llama_token_data candidate{static_cast<llama_token>(i), logits[i], 0.0f};
       if (out.size() < k) {
         out.push_back(candidate);
-        std::push_heap(out.begin(), out.end(), Larger{});
-      } else if (Larger{}(candidate, out.front())) {
-        std::pop_heap(out.begin(), out.end(), Larger{});
+        std::push_heap(out.begin(), out.end(), kLarger);
+      } else if (kLarger(candidate, out.front())) {
+        std::pop_heap(out.begin(), out.end(), kLarger);
         out.back() = candidate;
-        std::push_heap(out.begin(), out.end(), Larger{});
+        std::push_heap(out.begin(), out.end(), kLarger);
       }
     }
   }
-  std::sort_heap(out.begin(), out.end(), Larger{});
+  std::sort_heap(out.begin(), out.end(), kLarger);
 }
 
 // log(sum(exp(logits))), without overflow.
@@ -213,7 +211,7 @@ llama_token Sampler::Pick(const float* logits) {
   }
   if (k > 0 && k < candidates_.size()) {
     std::partial_sort(candidates_.begin(), candidates_.begin() + static_cast<std::ptrdiff_t>(k), candidates_.end(),
-                      Larger{});
+                      kLarger);
     candidates_.resize(k);
   }
   return choose(false);
