@@ -1,11 +1,14 @@
 // coldstart_testing.node: opens the pure parts of native/ to mocha. Never shipped.
 #include <napi.h>
 
+#include <algorithm>
+
 #include "addon/errors.h"
 #include "addon/gguf_convert.h"
 #include "engine/scheduler.h"
 #include "engine/text_stream.h"
 #include "loading/gguf.h"
+#include "testing/attention.h"
 
 namespace coldstart {
 namespace {
@@ -65,11 +68,40 @@ Napi::Value RunPlanStep(const Napi::CallbackInfo& info) {
   });
 }
 
+// attention({ headSize, tokens, positions, heads, keyValueHeads, type, q, k, v, shown, threads }): Float32Array
+Napi::Value RunAttention(const Napi::CallbackInfo& info) {
+  const Napi::Env env = info.Env();
+  return AtEdge(env, [&]() -> Napi::Value {
+    const auto object = info[0].As<Napi::Object>();
+    const auto number = [&](const char* name) { return object.Get(name).As<Napi::Number>().Int64Value(); };
+    const auto floats = [&](const char* name) {
+      const auto array = object.Get(name).As<Napi::Float32Array>();
+      return std::vector<float>(array.Data(), array.Data() + array.ElementLength());
+    };
+    const std::string_view shown = BytesOf(object.Get("shown"));
+    const std::vector<float> result = Attention({.head_size = number("headSize"),
+                                                 .tokens = number("tokens"),
+                                                 .positions = number("positions"),
+                                                 .heads = number("heads"),
+                                                 .key_value_heads = number("keyValueHeads"),
+                                                 .type = object.Get("type").As<Napi::String>().Utf8Value(),
+                                                 .q = floats("q"),
+                                                 .k = floats("k"),
+                                                 .v = floats("v"),
+                                                 .shown = {shown.begin(), shown.end()},
+                                                 .threads = static_cast<int32_t>(number("threads"))});
+    Napi::Float32Array array = Napi::Float32Array::New(env, result.size());
+    std::copy(result.begin(), result.end(), array.Data());
+    return array;
+  });
+}
+
 Napi::Object Init(Napi::Env env, Napi::Object exports) {
   env.SetInstanceData(new AddonData());
   exports.Set("setErrorClass", Napi::Function::New<SetErrorClass>(env, "setErrorClass"));
   exports.Set("readGguf", Napi::Function::New<ReadGgufBytes>(env, "readGguf"));
   exports.Set("textStream", Napi::Function::New<RunTextStream>(env, "textStream"));
+  exports.Set("attention", Napi::Function::New<RunAttention>(env, "attention"));
   exports.Set("planStep", Napi::Function::New<RunPlanStep>(env, "planStep"));
   return exports;
 }

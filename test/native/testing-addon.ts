@@ -21,10 +21,32 @@ export interface Streamed {
   matched?: string;
 }
 
+/** What attention is computed over, in F32; K and V are converted to `type` first. */
+export interface AttentionInput {
+  headSize: number;
+  /** Rows of Q. */
+  tokens: number;
+  /** Rows of K and V. */
+  positions: number;
+  heads: number;
+  keyValueHeads: number;
+  type: string;
+  /** [heads][tokens][headSize] */
+  q: Float32Array;
+  /** [keyValueHeads][positions][headSize] */
+  k: Float32Array;
+  v: Float32Array;
+  /** [tokens][positions]; 0 is masked. */
+  shown: Uint8Array;
+  threads: number;
+}
+
 interface TestingAddon {
   setErrorClass(errorClass: typeof ColdstartError): void;
   readGguf(bytes: Uint8Array, arrayLimit: number): GgufHeader;
   textStream(stop: string[], pieces: Uint8Array[]): Streamed;
+  /** [tokens][heads][headSize], by ggml's CPU back end. */
+  attention(input: AttentionInput): Float32Array;
   planStep(requests: Pending[], budget: number, start: number): number[];
 }
 

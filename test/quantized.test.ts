@@ -1,0 +1,52 @@
+// Quantized weights: whole prompts go through other kernels than single tokens (matrix extensions of the CPU, repacked
+// weights), and both must agree.
+
+import assert from "node:assert/strict";
+import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import os from "node:os";
+import path from "node:path";
+import { withModel } from "./support/models.js";
+import { Q4_0, randomModel } from "./support/random-model.js";
+
+describe("a model with 4-bit weights", () => {
+  let folder: string;
+  let file: string;
+  before(() => {
+    folder = mkdtempSync(path.join(os.tmpdir(), "coldstart-"));
+    file = path.join(folder, "q4_0.gguf");
+    writeFileSync(
+      file,
+      randomModel({
+        type: Q4_0,
+        vocabulary: 1024,
+        width: 256,
+        feedForward: 512,
+        layers: 2,
+        heads: 4,
+        keyValueHeads: 2,
+        contextLength: 512,
+        tied: false,
+      }),
+    );
+  });
+  after(() => rmSync(folder, { recursive: true }));
+
+  const prompt = Array.from({ length: 200 }, (_, i) => 300 + ((i * 7919) % 700));
+
+  async function logprobs(length: number, batchSize: number): Promise<number[]> {
+    return withModel({ path: file, batchSize }, async (model) => {
+      const options = { maxTokens: 1, temperature: 0, logprobs: 20 };
+      const result = await model.generate(prompt.slice(0, length), options).result;
+      return result.logprobs![0]!.top.sort((a, b) => a.token - b.token).map(({ logprob }) => logprob);
+    });
+  }
+
+  for (const length of [2, 15, 16, 17, 33, 64, 200]) {
+    it(`computes a prompt of ${length} tokens at once as token by token`, async () => {
+      const atOnce = await logprobs(length, 512);
+      const single = await logprobs(length, 1);
+      const apart = Math.max(...atOnce.map((value, i) => Math.abs(value - single[i]!)));
+      assert.ok(apart < 0.15, `log-probabilities are ${apart} apart`);
+    });
+  }
+});

@@ -1,0 +1,127 @@
+// Models of random weights, for tests and benches: real shapes, so that speed is real and text is noise.
+
+import { tensorBytes, writeGguf, type GgufEntry, type GgufTensor } from "./gguf-writer.js";
+
+const F32 = 0;
+export const F16 = 1;
+export const Q4_0 = 2;
+
+export interface Shape {
+  /** Of the matrices; norms are F32. */
+  type: typeof F16 | typeof Q4_0;
+  vocabulary: number;
+  width: number;
+  feedForward: number;
+  layers: number;
+  heads: number;
+  keyValueHeads: number;
+  contextLength: number;
+  /** Output and embedding share their weights. */
+  tied: boolean;
+}
+
+/** A llama model of this shape with a SentencePiece vocabulary. */
+export function randomModel(shape: Shape): Buffer {
+  const { type, vocabulary, width, feedForward, layers, heads, keyValueHeads, contextLength, tied } = shape;
+  const random = generator(42);
+  const matrix = (name: string, columns: number, rows: number): GgufTensor => ({
+    name,
+    type,
+    shape: [columns, rows],
+    data: randomMatrix(type, columns, rows, random),
+  });
+  const norm = (name: string): GgufTensor => ({
+    name,
+    type: F32,
+    shape: [width],
+    data: new Uint8Array(new Float32Array(width).fill(1).buffer),
+  });
+  const keyValueWidth = (width / heads) * keyValueHeads;
+  const tensors = [matrix("token_embd.weight", width, vocabulary), norm("output_norm.weight")];
+  if (!tied) tensors.push(matrix("output.weight", width, vocabulary));
+  for (let i = 0; i < layers; i++) {
+    tensors.push(
+      norm(`blk.${i}.attn_norm.weight`),
+      matrix(`blk.${i}.attn_q.weight`, width, width),
+      matrix(`blk.${i}.attn_k.weight`, width, keyValueWidth),
+      matrix(`blk.${i}.attn_v.weight`, width, keyValueWidth),
+      matrix(`blk.${i}.attn_output.weight`, width, width),
+      norm(`blk.${i}.ffn_norm.weight`),
+      matrix(`blk.${i}.ffn_gate.weight`, width, feedForward),
+      matrix(`blk.${i}.ffn_up.weight`, width, feedForward),
+      matrix(`blk.${i}.ffn_down.weight`, feedForward, width),
+    );
+  }
+  const number = (key: string, value: number): GgufEntry => ({ key: `llama.${key}`, type: "uint32", value });
+  const metadata: GgufEntry[] = [
+    { key: "general.architecture", type: "string", value: "llama" },
+    { key: "general.file_type", type: "uint32", value: type },
+    number("context_length", contextLength),
+    number("embedding_length", width),
+    number("block_count", layers),
+    number("feed_forward_length", feedForward),
+    number("attention.head_count", heads),
+    number("attention.head_count_kv", keyValueHeads),
+    { key: "llama.attention.layer_norm_rms_epsilon", type: "float32", value: 1e-5 },
+    ...vocabularyMetadata(vocabulary),
+  ];
+  return writeGguf({ metadata, tensors });
+}
+
+/** Control tokens, the 256 bytes, then words of letters. */
+function vocabularyMetadata(size: number): GgufEntry[] {
+  const tokens = ["<unk>", "<s>", "</s>"];
+  const types = [2, 3, 3];
+  for (let byte = 0; byte < 256; byte++) {
+    tokens.push(`<0x${byte.toString(16).toUpperCase().padStart(2, "0")}>`);
+    types.push(6);
+  }
+  for (let i = 0; tokens.length < size; i++) {
+    tokens.push(i < 26 ? String.fromCharCode(97 + i) : `▁${i.toString(36)}`);
+    types.push(1);
+  }
+  return [
+    { key: "tokenizer.ggml.model", type: "string", value: "llama" },
+    { key: "tokenizer.ggml.tokens", type: "array", elementType: "string", values: tokens },
+    { key: "tokenizer.ggml.scores", type: "array", elementType: "float32", values: tokens.map((_, i) => -i) },
+    { key: "tokenizer.ggml.token_type", type: "array", elementType: "int32", values: types },
+    { key: "tokenizer.ggml.bos_token_id", type: "uint32", value: 1 },
+    { key: "tokenizer.ggml.eos_token_id", type: "uint32", value: 2 },
+  ];
+}
+
+/** Elements about uniform, of a size that keeps activations near 1. */
+function randomMatrix(type: Shape["type"], columns: number, rows: number, random: () => number): Uint8Array {
+  const data = new Uint8Array(tensorBytes({ type, shape: [columns, rows] }));
+  const view = new DataView(data.buffer);
+  const scale = Math.sqrt(3 / columns);
+  if (type === F16) {
+    for (let i = 0; i < columns * rows; i++) view.setUint16(2 * i, halfFloat((2 * random() - 1) * scale), true);
+    return data;
+  }
+  // A block of Q4_0: the scale as F16, then 32 nibbles; an element is scale * (nibble - 8).
+  for (let at = 0; at < data.length; at += 18) {
+    view.setUint16(at, halfFloat(scale / 8), true);
+    for (let k = 2; k < 18; k++) data[at + k] = random() * 256;
+  }
+  return data;
+}
+
+/** The bits of an F16; numbers too small for a normal one become 0. */
+function halfFloat(value: number): number {
+  const bits = new Uint32Array(new Float32Array([value]).buffer)[0] ?? 0;
+  const exponent = ((bits >>> 23) & 0xff) - 127 + 15;
+  if (exponent <= 0) return 0;
+  return ((bits >>> 16) & 0x8000) | (exponent << 10) | ((bits >>> 13) & 0x3ff);
+}
+
+/** Marsaglia's xorshift32: the same weights everywhere. Numbers from 0 to 1. */
+function generator(seed: number): () => number {
+  let state = seed;
+  return () => {
+    state ^= state << 13;
+    state ^= state >>> 17;
+    state ^= state << 5;
+    return (state >>> 0) / 2 ** 32;
+  };
+}
