@@ -15,6 +15,7 @@ import {
 /** Gets the events of one request. Exactly one of `finished` and `failed` is called, last. */
 export interface RequestListener {
   chunk(chunk: NativeChunk): void;
+  snapshot?(state: Uint8Array): void;
   finished(finished: NativeFinished): void;
   failed(error: ColdstartError): void;
 }
@@ -77,6 +78,12 @@ export class Engine {
     return this.#native.detokenize(tokens, renderSpecial);
   }
 
+  /** Makes a saved state available to requests that start with `tokens`. */
+  restore(tokens: Int32Array, state: Uint8Array): void {
+    if (this.#ended) throw this.#ended;
+    this.#native.restore(tokens, state);
+  }
+
   /** Gives up loading and generating; resolves when everything is freed. */
   close(): Promise<undefined> {
     if (!this.#isStopping && !this.#isClosed) {
@@ -103,6 +110,9 @@ export class Engine {
           break;
         case "chunk":
           this.#listeners.get(event.id)?.chunk(event);
+          break;
+        case "snapshot":
+          this.#listeners.get(event.id)?.snapshot?.(event.state);
           break;
         case "finished":
           this.#take(event.id)?.finished(event);

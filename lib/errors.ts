@@ -9,6 +9,7 @@
  * | `INVALID_OPTION` | an option has a wrong name, type or value |
  * | `INVALID_GRAMMAR` | the grammar cannot be parsed or satisfied |
  * | `CONTEXT_OVERFLOW` | prompt and `maxTokens` do not fit the context length |
+ * | `QUEUE_FULL` | as many requests wait as `maxQueue` allows |
  * | `OUT_OF_MEMORY` | the system or a device refused memory |
  * | `LOAD_FAILED` | llama.cpp could not load the model; the message has its reason |
  * | `TOKENIZE_FAILED` | the vocabulary cannot represent the text |
@@ -25,6 +26,7 @@ export type ErrorCode =
   | "INVALID_OPTION"
   | "INVALID_GRAMMAR"
   | "CONTEXT_OVERFLOW"
+  | "QUEUE_FULL"
   | "OUT_OF_MEMORY"
   | "LOAD_FAILED"
   | "TOKENIZE_FAILED"

@@ -10,6 +10,18 @@ const INT32_MAX = 2 ** 31 - 1;
 export interface GenerateOptions {
   /** Most tokens to generate. Default: as many as the context still holds. */
   maxTokens?: number;
+  /**
+   * What happens when prompt and answer do not fit the context length. Default `"error"`.
+   *
+   * - `"error"`: refuse at once, with `CONTEXT_OVERFLOW`. Without `maxTokens`, end when the context is full.
+   * - `"stop"`: end when the context is full, with `finishReason: "context"`.
+   * - `"shift"`: then drop the older half of the text and go on. What is left is computed again.
+   * - `"truncateMiddle"`: of a prompt that is too long, drop the middle, so that there is room for `maxTokens` (at most
+   *   half of the context; without it a quarter); end when the context is full.
+   */
+  overflow?: "error" | "stop" | "shift" | "truncateMiddle";
+  /** Among waiting generations, those of higher priority start first; a whole number, default 0. */
+  priority?: number;
   /** Sharpness of the distribution, 0 to 100: 0 always takes the most likely token. Default 0.8. */
   temperature?: number;
   /** Sample from the `topK` most likely tokens; 0 from all. Default 40. */
@@ -74,7 +86,7 @@ export interface GenerateOptions {
 }
 
 const NAMES = [
-  "maxTokens", "temperature", "topK", "topP", "minP", "typicalP", "xtc", "dry", "mirostat", "repeatPenalty",
+  "maxTokens", "overflow", "priority", "temperature", "topK", "topP", "minP", "typicalP", "xtc", "dry", "mirostat", "repeatPenalty",
   "frequencyPenalty", "presencePenalty", "penaltyLastTokens", "logitBias", "grammar", "stop", "seed", "logprobs",
   "parseSpecial", "signal",
 ] as const satisfies readonly (keyof GenerateOptions)[]; // prettier-ignore
@@ -111,6 +123,9 @@ export function checkGenerate(
       prompt: checkPrompt(prompt),
       parseSpecial: read.boolean("parseSpecial", true),
       ...(maxTokens === undefined ? {} : { maxTokens }),
+      overflow: read.choice("overflow", ["error", "stop", "shift", "truncateMiddle"] as const, "error"),
+      priority: read.integer("priority", -1_000_000, 1_000_000, 0),
+      snapshot: false,
       stop: read.strings("stop", []),
       temperature: read.number("temperature", { min: 0, max: 100 }, 0.8),
       topK: read.integer("topK", 0, INT32_MAX, 40),

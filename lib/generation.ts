@@ -46,6 +46,8 @@ export interface GenerationResult {
     completionTokens: number;
     /** Prompt tokens that did not have to be computed again. */
     cachedTokens: number;
+    /** Tokens left out because the context was full, with `overflow: "shift"` or `"truncateMiddle"`. */
+    droppedTokens: number;
   };
   /** Milliseconds, all from one monotonic clock in native code. */
   timings: {
@@ -59,6 +61,8 @@ export interface GenerationResult {
     decode: number;
     /** Tokens a second while decoding; undefined with fewer than two tokens. */
     tokensPerSecond: number | undefined;
+    /** Times it had to give its room to others and compute its tokens again. */
+    preemptions: number;
   };
 }
 
@@ -175,6 +179,7 @@ export class Generation implements AsyncIterable<GenerationChunk> {
         promptTokens: finished.promptTokens,
         completionTokens,
         cachedTokens: finished.cachedTokens,
+        droppedTokens: finished.droppedTokens,
       },
       timings: {
         queue: finished.queueMs,
@@ -182,6 +187,7 @@ export class Generation implements AsyncIterable<GenerationChunk> {
         timeToFirstToken: finished.firstTokenMs < 0 ? undefined : finished.firstTokenMs,
         decode: decodeMs,
         tokensPerSecond: completionTokens > 1 && decodeMs > 0 ? ((completionTokens - 1) * 1000) / decodeMs : undefined,
+        preemptions: finished.preemptions,
       },
     });
     this.#onEnd(undefined);

@@ -13,7 +13,7 @@ import { invalidOption, OptionReader } from "./options.js";
 export type KvCacheType = "f32" | "f16" | "bf16" | "q8_0" | "q4_0" | "q4_1" | "iq4_nl" | "q5_0" | "q5_1";
 
 export interface LoadOptions {
-  /** Tokens the context holds, over all generations at a time. Default: what the model was trained for, at most 8192. */
+  /** Most tokens of one generation, prompt and answer. Default: what the model was trained for, at most 8192. */
   contextLength?: number;
   /** Layers to put on GPUs, or `"max"`. Default `"max"`; without a GPU 0. */
   gpuLayers?: number | "max";
@@ -27,14 +27,35 @@ export interface LoadOptions {
   threads?: number;
   /** Most tokens computed in one step. Default 512. */
   batchSize?: number;
-  /** Most generations at the same time; more wait their turn. Default 8. */
+  /** Most prompt tokens computed in a step in which other generations get a token. Default 128. */
+  prefillBudget?: number;
+  /** Most generations at the same time, 1 to 255; more wait their turn. Default 8. */
   parallel?: number;
-  /** Default `f16` for both. */
+  /** Most generations that wait; one more fails with `QUEUE_FULL`. Default 1024. */
+  maxQueue?: number;
   kvCache?: {
+    /** Default `f16`. */
     keyType?: KvCacheType;
-    /** Anything below 16 bits needs flash attention. */
+    /** Default `f16`. Anything below 16 bits needs flash attention. */
     valueType?: KvCacheType;
+    /**
+     * `"unified"` (default): one pool of tokens for all generations, and common beginnings are kept once.
+     * `"split"`: a pool of equal size for each of `parallel`.
+     */
+    layout?: "unified" | "split";
+    /** Tokens it holds, of all generations and of what is kept for later. Default: `contextLength`; split: for each of `parallel`. */
+    capacity?: number;
+    /** Bytes of main memory for prefixes that had to leave the KV cache. Default 256 MiB; taken as needed. */
+    hostMemory?: number;
   };
+  /** Keep what was computed, for prompts that begin alike. Default true. */
+  prefixCache?: boolean;
+  /**
+   * The same request with the same seed gives the same tokens whatever else runs at the same time. Each generation is
+   * computed by itself, in a `"split"` layout, and does not share steps with others: with several at a time it is slower.
+   * Default false: alone the tokens are always the same, in company a near tie may fall the other way.
+   */
+  deterministic?: boolean;
   /** Compute attention without keeping its whole matrix. Default `"auto"`: where the devices support it. */
   flashAttention?: boolean | "auto";
   /** Generations without a seed use this one, then the next higher, and so on: a run of the program can be repeated. Default: random. */
@@ -46,8 +67,8 @@ export interface LoadOptions {
 }
 
 const NAMES = [
-  "contextLength", "gpuLayers", "mmap", "mlock", "checkTensors", "threads", "batchSize", "parallel", "kvCache",
-  "flashAttention", "seed", "onProgress", "signal",
+  "contextLength", "gpuLayers", "mmap", "mlock", "checkTensors", "threads", "batchSize", "prefillBudget", "parallel", "maxQueue",
+  "kvCache", "prefixCache", "deterministic", "flashAttention", "seed", "onProgress", "signal",
 ] as const satisfies readonly (keyof LoadOptions)[]; // prettier-ignore
 
 const KV_TYPES = [
@@ -63,7 +84,8 @@ const KV_TYPES = [
 ] as const satisfies readonly KvCacheType[];
 const FLASH_ATTENTION = { auto: -1, false: 0, true: 1 } as const;
 const INT32_MAX = 2 ** 31 - 1;
-const MAX_PARALLEL = 256; // llama.cpp's LLAMA_MAX_SEQ
+const MAX_PARALLEL = 255; // llama.cpp's LLAMA_MAX_SEQ, less the one that states are saved through
+const MIB = 2 ** 20;
 
 /**
  * Loads a GGUF model. Of a split model, give the first file.
@@ -125,7 +147,18 @@ export function toPath(path: unknown): string {
 }
 
 function checkLoad(path: string, read: OptionReader, notes: string[]): NativeEngineOptions {
-  const kvCache = read.nested("kvCache", ["keyType", "valueType"]);
+  const kvCache = read.nested("kvCache", ["keyType", "valueType", "layout", "capacity", "hostMemory"]);
+  const deterministic = read.boolean("deterministic", false);
+  const layout = kvCache.choice("layout", ["unified", "split"] as const, deterministic ? "split" : "unified");
+  if (deterministic && layout === "unified") {
+    throw invalidOption("kvCache.layout", layout, "split when deterministic is true");
+  }
+  const contextLength = read.integer("contextLength", 1, INT32_MAX, 0);
+  const parallel = read.integer("parallel", 1, MAX_PARALLEL, 8);
+  const pools = layout === "split" ? parallel : 1;
+  if (contextLength * pools > INT32_MAX) {
+    throw invalidOption("contextLength", contextLength, `at most ${Math.floor(INT32_MAX / pools)} with parallel ${parallel}`);
+  }
   const keyType = kvCache.choice("keyType", KV_TYPES, "f16");
   const valueType = kvCache.choice("valueType", KV_TYPES, "f16");
   const flashAttention = read.choice("flashAttention", ["auto", true, false] as const, "auto");
@@ -138,9 +171,16 @@ function checkLoad(path: string, read: OptionReader, notes: string[]): NativeEng
     mmap: read.boolean("mmap", true),
     mlock: read.boolean("mlock", false),
     checkTensors: read.boolean("checkTensors", false),
-    contextLength: read.integer("contextLength", 1, INT32_MAX, 0),
+    contextLength,
+    kvCells: kvCache.integer("capacity", Math.max(1, contextLength * pools), INT32_MAX, 0),
+    kvUnified: layout === "unified",
+    hostCacheBytes: kvCache.integer("hostMemory", 0, Number.MAX_SAFE_INTEGER, 256 * MIB),
+    prefixCache: read.boolean("prefixCache", true),
+    deterministic,
     batchSize: read.integer("batchSize", 1, 65_536, 512),
-    parallel: read.integer("parallel", 1, MAX_PARALLEL, 8),
+    prefillBudget: read.integer("prefillBudget", 1, 65_536, 128),
+    parallel,
+    maxQueue: read.integer("maxQueue", 0, INT32_MAX, 1024),
     threads: read.integer("threads", 1, 512, defaultThreads()),
     keyType,
     valueType,
@@ -195,6 +235,7 @@ function toModel(
   const text = (key: string) => (typeof header.metadata[key] === "string" ? header.metadata[key] : undefined);
   const placement: Placement = {
     contextLength,
+    kvCache: { layout: native.kvUnified ? "unified" : "split", capacity: loaded.kvCells },
     gpuLayers,
     threads: native.threads,
     devices: devices.map(toPlaced),

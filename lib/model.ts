@@ -43,8 +43,14 @@ export interface ModelInfo {
 
 /** Where a model is. Bytes. */
 export interface Placement {
-  /** Tokens the context holds, over all generations at a time. */
+  /** Most tokens of one generation. */
   contextLength: number;
+  kvCache: {
+    /** One pool of tokens for all generations, or one for each. */
+    layout: "unified" | "split";
+    /** Tokens, over all pools. */
+    capacity: number;
+  };
   /** Layers on GPUs; the output layer counts as one. */
   gpuLayers: number;
   /** CPU threads. */

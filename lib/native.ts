@@ -36,9 +36,18 @@ export interface NativeEngineOptions {
   mmap: boolean;
   mlock: boolean;
   checkTensors: boolean;
+  /** Tokens of one request; 0: the model's own. */
   contextLength: number;
+  /** Tokens of the KV cache; 0: what fits contextLength. */
+  kvCells: number;
+  kvUnified: boolean;
+  hostCacheBytes: number;
+  prefixCache: boolean;
+  deterministic: boolean;
   batchSize: number;
+  prefillBudget: number;
   parallel: number;
+  maxQueue: number;
   threads: number;
   keyType: string;
   valueType: string;
@@ -75,7 +84,12 @@ export interface NativeRequest extends NativeSampling {
   id: number;
   prompt: string | Int32Array;
   parseSpecial: boolean;
+  /** 0: only compute the prompt. */
   maxTokens?: number;
+  overflow: "error" | "stop" | "shift" | "truncateMiddle";
+  priority: number;
+  /** With maxTokens 0: also save the state. */
+  snapshot: boolean;
   stop: string[];
   /** Cancelled before it starts: it ends at once, with nothing computed. */
   cancelled: boolean;
@@ -100,6 +114,7 @@ export interface NativeLoaded {
   vocabularySize: number;
   trainedContextLength: number;
   contextLength: number;
+  kvCells: number;
   chatTemplate: string;
   bos: number;
   eos: number;
@@ -123,6 +138,12 @@ export interface NativeChunk {
   logprobs?: NativeLogprob[];
 }
 
+export interface NativeSnapshot {
+  type: "snapshot";
+  id: number;
+  state: Uint8Array;
+}
+
 export interface NativeFinished {
   type: "finished";
   id: number;
@@ -131,6 +152,8 @@ export interface NativeFinished {
   promptTokens: number;
   completionTokens: number;
   cachedTokens: number;
+  droppedTokens: number;
+  preemptions: number;
   queueMs: number;
   prefillMs: number;
   firstTokenMs: number;
@@ -142,6 +165,7 @@ export type NativeEvent =
   | NativeLoaded
   | { type: "loadFailed"; error: ColdstartError }
   | NativeChunk
+  | NativeSnapshot
   | NativeFinished
   | { type: "failed"; id: number; error: ColdstartError }
   | { type: "closed"; error: ColdstartError };
@@ -149,6 +173,7 @@ export type NativeEvent =
 export interface NativeEngine {
   submit(request: NativeRequest): void;
   cancel(id: number): void;
+  restore(tokens: Int32Array, state: Uint8Array): void;
   stop(): void;
   tokenize(text: string, addSpecial: boolean, parseSpecial: boolean): Promise<number[]>;
   detokenize(tokens: Int32Array, renderSpecial: boolean): Promise<string>;

@@ -71,11 +71,10 @@ describe("generate", () => {
     });
 
     it("tells how long it took", async () => {
-      const { timings, usage } = await model.generate(PROMPT, { ...GREEDY, maxTokens: 20 }).result;
+      const { timings } = await model.generate(PROMPT, { ...GREEDY, maxTokens: 20 }).result;
       assert.ok(timings.queue >= 0 && timings.prefill > 0 && timings.decode > 0);
       assert.ok(Math.abs(timings.timeToFirstToken! - timings.queue - timings.prefill) < 0.001, "they add up");
       assert.ok(Math.abs(timings.tokensPerSecond! - (19 * 1000) / timings.decode) < 1e-6);
-      assert.equal(usage.cachedTokens, 0);
     });
   });
 

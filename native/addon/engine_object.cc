@@ -81,6 +81,11 @@ class EngineBinding : public std::enable_shared_from_this<EngineBinding> {
     engine_->Wake();
   }
 
+  void Restore(std::vector<llama_token> tokens, std::vector<uint8_t> state) {
+    CheckTokens(Vocab(), tokens);
+    engine_->Restore(std::move(tokens), std::move(state));
+  }
+
   // The loaded model's vocabulary. Throws kDisposed when there is none.
   const llama_vocab* Vocab() const { return llama_model_get_vocab(RequireModel().get()); }
 
@@ -160,10 +165,11 @@ class EngineBinding : public std::enable_shared_from_this<EngineBinding> {
 };
 
 Napi::Function EngineObject::Define(Napi::Env env) {
-  return DefineClass(env, "Engine",
-                     {InstanceMethod<&EngineObject::Submit>("submit"), InstanceMethod<&EngineObject::Cancel>("cancel"),
-                      InstanceMethod<&EngineObject::Stop>("stop"), InstanceMethod<&EngineObject::Tokenize>("tokenize"),
-                      InstanceMethod<&EngineObject::Detokenize>("detokenize")});
+  return DefineClass(
+      env, "Engine",
+      {InstanceMethod<&EngineObject::Submit>("submit"), InstanceMethod<&EngineObject::Cancel>("cancel"),
+       InstanceMethod<&EngineObject::Restore>("restore"), InstanceMethod<&EngineObject::Stop>("stop"),
+       InstanceMethod<&EngineObject::Tokenize>("tokenize"), InstanceMethod<&EngineObject::Detokenize>("detokenize")});
 }
 
 EngineObject::EngineObject(const Napi::CallbackInfo& info) : Napi::ObjectWrap<EngineObject>(info) {
@@ -189,6 +195,10 @@ void EngineObject::Submit(const Napi::CallbackInfo& info) {
 
 void EngineObject::Cancel(const Napi::CallbackInfo& info) {
   AtEdge(info.Env(), [&] { binding_->Cancel(static_cast<uint32_t>(ReadNumber(info[0], "id"))); });
+}
+
+void EngineObject::Restore(const Napi::CallbackInfo& info) {
+  AtEdge(info.Env(), [&] { binding_->Restore(ReadTokens(info[0], "tokens"), ReadBytes(info[1], "state")); });
 }
 
 void EngineObject::Stop(const Napi::CallbackInfo& info) {

@@ -22,6 +22,8 @@ class EngineObject : public Napi::ObjectWrap<EngineObject> {
   void Submit(const Napi::CallbackInfo& info);
   // cancel(id): unknown ids are ignored, the request may just have ended.
   void Cancel(const Napi::CallbackInfo& info);
+  // restore(tokens, state): makes a saved state available to requests that start with its tokens.
+  void Restore(const Napi::CallbackInfo& info);
   // stop(): the event "closed" follows.
   void Stop(const Napi::CallbackInfo& info);
   // tokenize(text, addSpecial, parseSpecial): Promise<number[]>

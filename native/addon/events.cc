@@ -1,5 +1,7 @@
 #include "addon/events.h"
 
+#include <algorithm>
+
 #include "addon/errors.h"
 #include "addon/gguf_convert.h"
 
@@ -45,6 +47,7 @@ struct ToObject {
     object.Set("vocabularySize", event.vocabulary_size);
     object.Set("trainedContextLength", event.trained_context_length);
     object.Set("contextLength", event.context_length);
+    object.Set("kvCells", event.kv_cells);
     object.Set("chatTemplate", event.chat_template);
     object.Set("bos", event.bos);
     object.Set("eos", event.eos);
@@ -87,6 +90,15 @@ struct ToObject {
     return object;
   }
 
+  Napi::Object operator()(const Snapshot& event) const {
+    Napi::Object object = NewEvent(env, "snapshot");
+    object.Set("id", event.id);
+    Napi::Uint8Array state = Napi::Uint8Array::New(env, event.state.size());
+    std::copy(event.state.begin(), event.state.end(), state.Data());
+    object.Set("state", state);
+    return object;
+  }
+
   Napi::Object operator()(const Finished& event) const {
     Napi::Object object = NewEvent(env, "finished");
     object.Set("id", event.id);
@@ -95,6 +107,8 @@ struct ToObject {
     object.Set("promptTokens", event.prompt_tokens);
     object.Set("completionTokens", event.completion_tokens);
     object.Set("cachedTokens", event.cached_tokens);
+    object.Set("droppedTokens", event.dropped_tokens);
+    object.Set("preemptions", event.preemptions);
     object.Set("queueMs", event.queue_ms);
     object.Set("prefillMs", event.prefill_ms);
     object.Set("firstTokenMs", event.first_token_ms);

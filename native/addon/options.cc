@@ -58,6 +58,13 @@ ggml_type ReadKvType(const Fields& fields, const char* name) {
   return type;
 }
 
+Overflow ReadOverflow(const std::string& name) {
+  if (name == "stop") return Overflow::kStop;
+  if (name == "shift") return Overflow::kShift;
+  if (name == "truncateMiddle") return Overflow::kTruncateMiddle;
+  return Overflow::kError;
+}
+
 std::vector<llama_logit_bias> ReadLogitBias(const Napi::Value& value) {
   if (!value.IsArray()) ThrowWrongType("logitBias", "an array");
   const auto array = value.As<Napi::Array>();
@@ -90,6 +97,14 @@ bool ReadBool(const Napi::Value& value, const char* name) {
   return value.As<Napi::Boolean>().Value();
 }
 
+std::vector<uint8_t> ReadBytes(const Napi::Value& value, const char* name) {
+  if (!value.IsTypedArray() || value.As<Napi::TypedArray>().TypedArrayType() != napi_uint8_array)
+    ThrowWrongType(name, "a Uint8Array");
+  const auto array = value.As<Napi::Uint8Array>();
+  if (array.ElementLength() == 0) return {};
+  return {array.Data(), array.Data() + array.ElementLength()};
+}
+
 std::vector<llama_token> ReadTokens(const Napi::Value& value, const char* name) {
   if (!value.IsTypedArray() || value.As<Napi::TypedArray>().TypedArrayType() != napi_int32_array)
     ThrowWrongType(name, "an Int32Array");
@@ -106,7 +121,14 @@ EngineOptions ReadEngineOptions(const Napi::Object& object) {
   options.model.mmap = fields.Bool("mmap");
   options.model.mlock = fields.Bool("mlock");
   options.model.check_tensors = fields.Bool("checkTensors");
-  options.context.context_length = fields.Int<uint32_t>("contextLength");
+  options.context_length = fields.Int<uint32_t>("contextLength");
+  options.prefill_budget = fields.Int<uint32_t>("prefillBudget");
+  options.max_queue = fields.Int<uint32_t>("maxQueue");
+  options.prefix_cache = fields.Bool("prefixCache");
+  options.host_cache_bytes = fields.Int<uint64_t>("hostCacheBytes");
+  options.deterministic = fields.Bool("deterministic");
+  options.context.cells = fields.Int<uint32_t>("kvCells");
+  options.context.unified = fields.Bool("kvUnified");
   options.context.batch_size = fields.Int<uint32_t>("batchSize");
   options.context.parallel = fields.Int<uint32_t>("parallel");
   options.context.threads = fields.Int<uint32_t>("threads");
@@ -122,6 +144,9 @@ Request ReadRequest(const Napi::Object& object) {
   request.submitted = Clock::now();
   request.id = fields.Int<uint32_t>("id");
   if (fields.Has("maxTokens")) request.max_tokens = fields.Int<uint32_t>("maxTokens");
+  request.overflow = ReadOverflow(fields.String("overflow"));
+  request.priority = fields.Int<int32_t>("priority");
+  request.snapshot = fields.Bool("snapshot");
   request.stop = fields.Strings("stop");
   *request.cancelled = fields.Bool("cancelled");
 

@@ -19,6 +19,7 @@ Request ReadRequest(const Napi::Object& object);
 std::string ReadString(const Napi::Value& value, const char* name);
 double ReadNumber(const Napi::Value& value, const char* name);
 bool ReadBool(const Napi::Value& value, const char* name);
+std::vector<uint8_t> ReadBytes(const Napi::Value& value, const char* name);
 std::vector<llama_token> ReadTokens(const Napi::Value& value, const char* name);
 
 }  // namespace coldstart

@@ -18,6 +18,7 @@ const char* ToString(ErrorCode code) {
     case ErrorCode::kLoadFailed: return "LOAD_FAILED";
     case ErrorCode::kTokenizeFailed: return "TOKENIZE_FAILED";
     case ErrorCode::kInvalidGrammar: return "INVALID_GRAMMAR";
+    case ErrorCode::kQueueFull: return "QUEUE_FULL";
     case ErrorCode::kInternal: return "INTERNAL";
   }
   return "INTERNAL";

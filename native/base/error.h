@@ -24,6 +24,7 @@ enum class ErrorCode {
   kLoadFailed,
   kTokenizeFailed,
   kInvalidGrammar,
+  kQueueFull,
   kInternal,
 };
 

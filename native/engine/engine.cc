@@ -12,6 +12,13 @@ namespace coldstart {
 
 namespace {
 
+// Waiting requests that are looked at in one step.
+constexpr size_t kAdmissionWindow = 64;
+// Room that a request must find beyond its prompt, so that it does not have to give way at once.
+constexpr uint32_t kHeadroom = 16;
+// Tokens that waiting for another request to compute them must save.
+constexpr uint32_t kWorthWaiting = 32;
+
 double Milliseconds(Clock::time_point from, Clock::time_point to) {
   return std::chrono::duration<double, std::milli>(to - from).count();
 }
@@ -28,36 +35,30 @@ void CheckCanGenerate(const llama_model* model) {
               "Use a decoder-only language model.");
 }
 
-}  // namespace
-
-struct Engine::Live {
-  Live(Request accepted, const llama_vocab* vocab, llama_seq_id sequence_id, uint32_t cells)
-      : request(std::move(accepted)),
-        sequence(sequence_id),
-        reserved(cells),
-        sampler(vocab, request.sampling),
-        stream(request.stop) {
-    sampler.AcceptPrompt(request.prompt);
+// Fills in what depends on the model.
+void Complete(EngineOptions& options, const llama_model* model) {
+  const auto trained = static_cast<uint32_t>(llama_model_n_ctx_train(model));
+  ContextOptions& context = options.context;
+  if (options.deterministic) context.unified = false;
+  const uint32_t pools = context.unified ? 1 : context.parallel;
+  if (options.context_length == 0) {
+    options.context_length = std::min(trained, options.max_default_context);
+    if (context.cells != 0) options.context_length = std::min(options.context_length, context.cells / pools);
   }
+  if (context.cells == 0) context.cells = options.context_length * pools;
+  // With fewer tokens a step than sequences, streams would starve prompts (see PlanStep).
+  context.batch_size = std::min(std::max(context.batch_size, context.parallel + 1), context.cells);
+  // Logits are computed for one token of each sequence at most.
+  context.outputs = context.parallel;
+}
 
-  bool decoding() const { return computed >= request.prompt.size(); }
-  // Tokens that the next steps have to compute.
-  uint32_t pending() const { return decoding() ? 1 : static_cast<uint32_t>(request.prompt.size()) - computed; }
+size_t CommonPrefix(const std::vector<llama_token>& a, const std::vector<llama_token>& b, size_t at_most) {
+  const size_t length = std::min({a.size(), b.size(), at_most});
+  const auto end = a.begin() + static_cast<std::ptrdiff_t>(length);
+  return static_cast<size_t>(std::mismatch(a.begin(), end, b.begin()).first - a.begin());
+}
 
-  Request request;
-  llama_seq_id sequence;
-  uint32_t reserved;      // cells of the KV cache it may come to use
-  uint32_t computed = 0;  // tokens whose keys and values are in the cache
-  uint32_t generated = 0;
-  llama_token next = LLAMA_TOKEN_NULL;  // sampled, not yet computed
-  Sampler sampler;
-  TextStream stream;
-  std::vector<SampledToken> unsent;  // sampled since the last chunk
-  std::optional<Clock::time_point> started;
-  std::optional<Clock::time_point> first_token;
-  Clock::time_point last_token;
-  bool released = false;
-};
+}  // namespace
 
 Engine::Engine(EngineOptions options, std::function<void()> wake)
     : options_(std::move(options)), outbox_(std::move(wake)), thread_([this] { Run(); }) {}
@@ -75,6 +76,13 @@ ModelPtr Engine::model() const {
 void Engine::Submit(Request request) {
   const std::lock_guard lock(mutex_);
   submitted_.push_back(std::move(request));
+  changed_.notify_one();
+}
+
+void Engine::Restore(std::vector<llama_token> tokens, std::vector<uint8_t> state) {
+  const std::lock_guard lock(mutex_);
+  saved_states_.push_back({std::move(tokens), std::move(state)});
+  woken_ = true;
   changed_.notify_one();
 }
 
@@ -96,7 +104,7 @@ void Engine::Join() {
 void Engine::Run() {
   std::optional<Error> reason;
   try {
-    Load();
+    Open();
     outbox_.Flush();
     ServeUntilStopped();
     reason = Error(ErrorCode::kDisposed, "The model was disposed.",
@@ -107,6 +115,8 @@ void Engine::Run() {
     if (!loaded) outbox_.Push(LoadFailed{*reason});
   }
   live_.clear();
+  waiting_.clear();
+  cache_.reset();
   context_.reset();
   {
     const std::lock_guard lock(mutex_);
@@ -116,7 +126,7 @@ void Engine::Run() {
   outbox_.Flush();
 }
 
-void Engine::Load() {
+void Engine::Open() {
   GgufFile header = CheckModelFiles(options_.model.path);
   const auto on_progress = [this](float fraction) {
     outbox_.Push(LoadProgress{fraction});
@@ -125,47 +135,59 @@ void Engine::Load() {
   };
   ModelPtr model = LoadModel(options_.model, on_progress);
   CheckCanGenerate(model.get());
-
-  const auto trained = static_cast<uint32_t>(llama_model_n_ctx_train(model.get()));
-  if (options_.context.context_length == 0)
-    options_.context.context_length = std::min(trained, options_.max_default_context);
-  // With fewer tokens a step than sequences, streams would starve prompts (see PlanStep).
-  options_.context.batch_size =
-      std::min(std::max(options_.context.batch_size, options_.context.parallel), options_.context.context_length);
+  Complete(options_, model.get());
   context_ = CreateContext(model.get(), options_.context);
+  // A step is given up when nobody wants its results any more.
   llama_set_abort_callback(
-      context_.get(), [](void* stopping) { return static_cast<std::atomic<bool>*>(stopping)->load(); }, &stopping_);
-  for (uint32_t i = options_.context.parallel; i-- > 0;) free_sequences_.push_back(static_cast<llama_seq_id>(i));
+      context_.get(),
+      [](void* data) {
+        const auto* engine = static_cast<const Engine*>(data);
+        const auto& flags = engine->computing_;
+        return engine->stopping_ || (!flags.empty() && std::all_of(flags.begin(), flags.end(),
+                                                                   [](const auto* flag) { return flag->load(); }));
+      },
+      this);
+  cuttable_ = CanCut(model.get());
+  cache_.emplace(context_.get(),
+                 KvCacheOptions{.unified = options_.context.unified,
+                                .cuttable = cuttable_,
+                                .reuse = options_.prefix_cache,
+                                .parallel = options_.context.parallel,
+                                .reuse_multiple = options_.deterministic ? options_.context.batch_size : 1,
+                                .host_bytes = options_.prefix_cache ? options_.host_cache_bytes : 0});
+  ReportLoaded(std::move(header), model.get());
+  vocab_ = llama_model_get_vocab(model.get());
+  const std::lock_guard lock(mutex_);
+  model_ = std::move(model);
+}
 
-  const llama_vocab* vocab = llama_model_get_vocab(model.get());
+void Engine::ReportLoaded(GgufFile header, llama_model* model) {
+  const llama_vocab* vocab = llama_model_get_vocab(model);
   std::string description(256, '\0');
-  description.resize(
-      static_cast<size_t>(std::max(0, llama_model_desc(model.get(), description.data(), description.size()))));
-  const char* chat_template = llama_model_chat_template(model.get(), nullptr);
-  const int32_t layers = llama_model_n_layer(model.get());
+  description.resize(static_cast<size_t>(std::max(0, llama_model_desc(model, description.data(), description.size()))));
+  const char* chat_template = llama_model_chat_template(model, nullptr);
+  const int32_t layers = llama_model_n_layer(model);
   // llama.cpp counts the output layer too.
   const int32_t gpu_layers =
       options_.model.gpu_layers < 0 ? layers + 1 : std::min(options_.model.gpu_layers, layers + 1);
   outbox_.Push(Loaded{
       .header = std::move(header),
       .description = description,
-      .quantization = llama_ftype_name(llama_model_ftype(model.get())),
-      .parameters = llama_model_n_params(model.get()),
-      .weight_bytes = llama_model_size(model.get()),
+      .quantization = llama_ftype_name(llama_model_ftype(model)),
+      .parameters = llama_model_n_params(model),
+      .weight_bytes = llama_model_size(model),
       .layers = static_cast<uint32_t>(layers),
-      .embedding_length = static_cast<uint32_t>(llama_model_n_embd(model.get())),
+      .embedding_length = static_cast<uint32_t>(llama_model_n_embd(model)),
       .vocabulary_size = static_cast<uint32_t>(llama_vocab_n_tokens(vocab)),
-      .trained_context_length = trained,
-      .context_length = ContextLength(),
+      .trained_context_length = static_cast<uint32_t>(llama_model_n_ctx_train(model)),
+      .context_length = options_.context_length,
+      .kv_cells = cache_->capacity(),
       .chat_template = chat_template == nullptr ? "" : chat_template,
       .bos = llama_vocab_bos(vocab),
       .eos = llama_vocab_eos(vocab),
       .gpu_layers = llama_supports_gpu_offload() ? static_cast<uint32_t>(gpu_layers) : 0,
       .memory = MemoryBreakdown(context_.get()),
   });
-  vocab_ = vocab;
-  const std::lock_guard lock(mutex_);
-  model_ = std::move(model);
 }
 
 void Engine::ServeUntilStopped() {
@@ -174,195 +196,393 @@ void Engine::ServeUntilStopped() {
     DropCancelled();
     Admit();
     Step();
-    EraseReleased();
+    EraseDone();
     FlushInTime();
   }
 }
 
 // Waits for something to do.
 void Engine::TakeSubmitted() {
-  std::unique_lock lock(mutex_);
-  // Requests in the queue but not live have no room until a live one ends.
-  if (live_.empty() && waiting_.empty())
-    changed_.wait(lock, [this] { return stopping_ || woken_ || !submitted_.empty(); });
-  woken_ = false;
-  std::move(submitted_.begin(), submitted_.end(), std::back_inserter(waiting_));
-  submitted_.clear();
+  std::deque<Request> requests;
+  std::deque<SavedState> states;
+  {
+    std::unique_lock lock(mutex_);
+    if (live_.empty() && waiting_.empty())
+      changed_.wait(lock, [this] { return stopping_ || woken_ || !submitted_.empty(); });
+    woken_ = false;
+    requests.swap(submitted_);
+    states.swap(saved_states_);
+  }
+  for (SavedState& saved : states) cache_->Load(std::move(saved.tokens), std::move(saved.state));
+  for (Request& request : requests) Enqueue(std::move(request));
+}
+
+void Engine::Enqueue(Request request) {
+  const uint32_t id = request.id;
+  try {
+    if (waiting_.size() >= options_.max_queue) {
+      throw Error(ErrorCode::kQueueFull, "The queue is full: " + std::to_string(waiting_.size()) + " requests wait.",
+                  "Try again later, load the model with a larger maxQueue, or with more parallel.",
+                  {{"maxQueue", static_cast<double>(options_.max_queue)}});
+    }
+    auto job = std::make_unique<Job>(std::move(request), vocab_);
+    FitContext(*job);
+    const auto place = std::upper_bound(waiting_.begin(), waiting_.end(), job, [](const JobPtr& a, const JobPtr& b) {
+      return a->request.priority > b->request.priority;
+    });
+    waiting_.insert(place, std::move(job));
+  } catch (...) {
+    outbox_.Push(Failed{id, CurrentError("Starting the generation")});
+    urgent_ = true;
+  }
+}
+
+// Makes the request fit the context as its `overflow` says. Throws kContextOverflow.
+void Engine::FitContext(Job& job) const {
+  Request& request = job.request;
+  const auto prompt = static_cast<uint32_t>(request.prompt.size());
+  const uint32_t length = options_.context_length;
+  if (prompt == 0) {
+    throw Error(ErrorCode::kInvalidOption, "The prompt has no tokens.", "Give at least one token to continue from.");
+  }
+  const uint64_t answer = request.max_tokens.value_or(1);
+  if (prompt + answer <= length) return;
+
+  if (request.overflow == Overflow::kTruncateMiddle && prompt + uint64_t{1} > length) {
+    // Room for the answer, but for at most half of the context; of the rest, as much of the start as of the end.
+    const auto room = static_cast<uint32_t>(std::min<uint64_t>(request.max_tokens.value_or(length / 4), length / 2));
+    const uint32_t kept = length - std::max(room, 1u);
+    job.dropped = prompt - kept;
+    const auto middle = job.tokens.begin() + kept / 2;
+    job.tokens.erase(middle, middle + job.dropped);
+    return;
+  }
+  // The answer ends, or goes on without the older text, when the context is full; the prompt must fit all the same.
+  if (request.overflow != Overflow::kError && prompt < length) return;
+  throw Error(ErrorCode::kContextOverflow,
+              "The prompt has " + std::to_string(prompt) + " tokens" +
+                  (request.max_tokens ? " and maxTokens is " + std::to_string(*request.max_tokens) : std::string()) +
+                  ", and the context length is " + std::to_string(length) + ".",
+              "Shorten the prompt, lower maxTokens, load the model with a larger contextLength, or set overflow.",
+              {{"promptTokens", static_cast<double>(prompt)},
+               {"maxTokens", static_cast<double>(answer)},
+               {"contextLength", static_cast<double>(length)}});
 }
 
 void Engine::DropCancelled() {
-  for (const auto& live : live_) {
-    if (*live->request.cancelled) Finish(*live, FinishReason::kAborted);
+  for (const JobPtr& job : live_) {
+    if (!job->done && *job->request.cancelled) Finish(*job, FinishReason::kAborted);
   }
-  EraseReleased();
-  std::erase_if(waiting_, [this](const Request& request) {
-    if (!*request.cancelled) return false;
-    outbox_.Push(Finished{.id = request.id,
-                          .reason = FinishReason::kAborted,
-                          .stop_string = {},
-                          .prompt_tokens = static_cast<uint32_t>(request.prompt.size()),
-                          .completion_tokens = 0,
-                          .cached_tokens = 0,
-                          .queue_ms = Milliseconds(request.submitted, Clock::now()),
-                          .prefill_ms = 0,
-                          .first_token_ms = -1,
-                          .decode_ms = 0});
-    return true;
+  EraseDone();
+  for (const JobPtr& job : waiting_) {
+    if (*job->request.cancelled) Finish(*job, FinishReason::kAborted);
+  }
+  std::erase_if(waiting_, [](const JobPtr& job) { return job->done; });
+}
+
+// Gives sequences to waiting requests, in order, as long as there is room for them.
+void Engine::Admit() {
+  size_t looked_at = 0;
+  for (auto it = waiting_.begin(); it != waiting_.end() && looked_at < kAdmissionWindow; ++looked_at) {
+    Job& job = **it;
+    // The last token of the prompt is computed again when something is sampled from it.
+    const auto at_most = static_cast<uint32_t>(job.tokens.size()) - (job.prefill_only() ? 0 : 1);
+    const uint32_t known = cache_->Known(job.tokens, at_most);
+    if (WaitsForPrefix(job, known, at_most)) {
+      ++it;
+      continue;
+    }
+    if (!HasRoomFor(static_cast<uint32_t>(job.tokens.size()) - known)) return;
+    const std::optional<KvCache::Lease> lease = cache_->Acquire(job.tokens, at_most);
+    if (!lease) return;
+    JobPtr admitted = std::move(*it);
+    it = waiting_.erase(it);
+    Start(std::move(admitted), *lease);
+  }
+}
+
+void Engine::Start(JobPtr job, KvCache::Lease lease) {
+  job->sequence = lease.sequence;
+  job->computed = lease.cached;
+  job->prefilled = lease.cached;
+  if (!job->started) {
+    job->started = Clock::now();
+    job->cached = lease.cached;
+  }
+  live_.push_back(std::move(job));
+  if (live_.back()->pending() == 0) FinishPrefill(*live_.back());
+}
+
+// Whether another request is about to compute a longer beginning of this one's tokens than is known.
+bool Engine::WaitsForPrefix(const Job& job, uint32_t known, uint32_t at_most) const {
+  if (!options_.prefix_cache || !cuttable_) return false;
+  return std::any_of(live_.begin(), live_.end(), [&](const JobPtr& other) {
+    if (other->done || other->generated > 0) return false;
+    const auto common = static_cast<uint32_t>(CommonPrefix(other->tokens, job.tokens, at_most));
+    return cache_->Usable(common) >= known + kWorthWaiting;
   });
 }
 
-// Gives sequences to waiting requests, in order, as long as the cache can hold all that they may generate.
-void Engine::Admit() {
-  while (!waiting_.empty() && !free_sequences_.empty()) {
-    Request& request = waiting_.front();
-    const auto prompt = static_cast<uint32_t>(request.prompt.size());
-    const uint64_t wanted = uint64_t{prompt} + request.max_tokens.value_or(1);
-    try {
-      if (prompt == 0) {
-        throw Error(ErrorCode::kInvalidOption, "The prompt has no tokens.",
-                    "Give at least one token to continue from.");
-      }
-      if (wanted > ContextLength()) {
-        throw Error(
-            ErrorCode::kContextOverflow,
-            "The prompt has " + std::to_string(prompt) + " tokens" +
-                (request.max_tokens ? " and maxTokens is " + std::to_string(*request.max_tokens) : std::string()) +
-                ", and the context length is " + std::to_string(ContextLength()) + ".",
-            "Shorten the prompt, lower maxTokens, or load the model with a larger contextLength.",
-            {{"promptTokens", static_cast<double>(prompt)},
-             {"maxTokens", static_cast<double>(request.max_tokens.value_or(1))},
-             {"contextLength", static_cast<double>(ContextLength())}});
-      }
-      const uint32_t cells = request.max_tokens ? static_cast<uint32_t>(wanted) : ContextLength();
-      if (cells > ContextLength() - reserved_cells_) return;  // until a live request ends
-      live_.push_back(std::make_unique<Live>(request, vocab_, free_sequences_.back(), cells));
-      free_sequences_.pop_back();
-      reserved_cells_ += cells;
-    } catch (...) {
-      outbox_.Push(Failed{request.id, CurrentError("Starting the generation")});
-    }
-    waiting_.pop_front();
+// Whether the cache can take so many tokens, besides what live requests have yet to compute of their prompts.
+bool Engine::HasRoomFor(uint32_t tokens) const {
+  if (live_.empty()) return true;
+  uint32_t wanted = tokens + kHeadroom;
+  for (const JobPtr& job : live_) wanted += job->pending() + kHeadroom;
+  return cache_->CouldMakeRoom(wanted);
+}
+
+void Engine::Step() {
+  EraseDone();  // prompts that were known whole
+  if (live_.empty()) return;
+  ++steps_;
+  if (options_.deterministic) return StepApart();
+  std::vector<Grant> grants = PlanTogether();
+  while (!grants.empty()) {
+    uint32_t cells = 0;
+    for (const Grant& grant : grants) cells += grant.tokens;
+    if (cache_->MakeRoom(cells)) return RunBatch(grants);
+    PreemptOne();
+    EraseDone();
+    grants = PlanTogether();
   }
 }
 
-// One llama_decode over every live request, then a token for each that is ready for one.
-void Engine::Step() {
-  if (live_.empty()) return;
+std::vector<Engine::Grant> Engine::PlanTogether() {
   std::vector<Pending> pending;
-  for (const auto& live : live_) pending.push_back({live->pending(), live->decoding()});
-  const std::vector<uint32_t> grants = PlanStep(pending, options_.context.batch_size, steps_++);
+  std::vector<Job*> jobs;
+  for (const JobPtr& job : live_) {
+    if (job->done) continue;
+    uint32_t tokens = job->pending();
+    // A state that cannot be cut is kept before the last token of the prompt, which must be computed again.
+    if (!cuttable_ && tokens > 1) --tokens;
+    pending.push_back({tokens, job->decoding()});
+    jobs.push_back(job.get());
+  }
+  const StepBudget budget{options_.context.batch_size, options_.prefill_budget};
+  const std::vector<uint32_t> planned = PlanStep(pending, budget, steps_);
+  std::vector<Grant> grants;
+  for (size_t i = 0; i < jobs.size(); ++i) {
+    if (planned[i] > 0) grants.push_back({jobs[i], planned[i]});
+  }
+  // In a split cache, llama.cpp computes sequences together whose numbers follow one another.
+  if (!options_.context.unified) {
+    std::sort(grants.begin(), grants.end(),
+              [](const Grant& a, const Grant& b) { return a.job->sequence < b.job->sequence; });
+  }
+  return grants;
+}
 
+// Every sequence in batches of its own, cut at the same places whatever else runs: each token of those that decode, and
+// one piece of one prompt.
+void Engine::StepApart() {
+  const uint32_t piece = options_.context.batch_size;
+  bool prompt_done = false;
+  for (size_t i = 0; i < live_.size() && !stopping_; ++i) {
+    Job& job = *live_[(steps_ + i) % live_.size()];
+    if (job.done || (!job.decoding() && std::exchange(prompt_done, true))) continue;
+    RunBatch({{&job, std::min(job.pending(), piece - job.computed % piece)}});
+  }
+}
+
+// One llama_decode, then a token for each request that is ready for one.
+void Engine::RunBatch(const std::vector<Grant>& grants) {
   batch_.Clear();
-  std::vector<std::pair<Live*, int32_t>> rows;  // who samples from which row
-  const Clock::time_point now = Clock::now();
-  for (size_t i = 0; i < live_.size(); ++i) {
-    Live& live = *live_[i];
-    if (grants[i] > 0 && !live.started) live.started = now;
-    for (uint32_t granted = 0; granted < grants[i]; ++granted) {
-      const bool decoding = live.decoding();
-      const llama_token token = decoding ? live.next : live.request.prompt[live.computed];
-      const bool samples = decoding || live.computed + 1 == live.request.prompt.size();
-      if (samples) rows.emplace_back(&live, batch_.size());
-      batch_.Add(token, static_cast<llama_pos>(live.computed), live.sequence, samples);
-      ++live.computed;
+  computing_.clear();
+  std::vector<Rows> rows;
+  for (const auto& [job, tokens] : grants) {
+    computing_.push_back(job->request.cancelled.get());
+    for (uint32_t i = 0; i < tokens; ++i) {
+      const uint32_t position = job->computed + i;
+      const bool samples = position + 1 == job->tokens.size() && !job->prefill_only();
+      if (samples) rows.push_back({job, batch_.size()});
+      batch_.Add(job->tokens[position], static_cast<llama_pos>(position), job->sequence, samples);
     }
   }
 
   const int32_t status = llama_decode(context_.get(), batch_.get());
-  if (status == 2 && stopping_) return;
+  computing_.clear();
+  if (status == 2) return UndoBatch(grants);
   if (status != 0) {
-    FailLive(Error(status == 1 ? ErrorCode::kOutOfMemory : ErrorCode::kInternal,
-                   status == 1 ? "The KV cache had no room for the next tokens."
-                               : "llama.cpp could not compute the next tokens (llama_decode returned " +
-                                     std::to_string(status) + ").",
-                   status == 1 ? "Load the model with a larger contextLength, or run fewer generations at a time."
-                               : "Set COLDSTART_LOG=error to see its reason.",
-                   {{"status", static_cast<double>(status)}}));
-    llama_memory_clear(llama_get_memory(context_.get()), true);
-    return;
+    return FailAll(Error(status == 1 ? ErrorCode::kOutOfMemory : ErrorCode::kInternal,
+                         status == 1 ? "The KV cache had no room for the next tokens."
+                                     : "llama.cpp could not compute the next tokens (llama_decode returned " +
+                                           std::to_string(status) + ").",
+                         status == 1 ? "Load the model with a larger contextLength, or run fewer generations at a time."
+                                     : "Set COLDSTART_LOG=error to see its reason.",
+                         {{"status", static_cast<double>(status)}}));
   }
-  for (const auto& [live, row] : rows) {
+  for (const auto& [job, tokens] : grants) {
+    const bool decoding = job->decoding();
+    cache_->Append(job->sequence, std::span(job->tokens).subspan(job->computed, tokens));
+    job->computed += tokens;
+    if (!decoding) job->prefilled = job->computed;
+    if (job->pending() == 0 && job->prefill_only()) FinishPrefill(*job);
+    if (!cuttable_ && job->pending() == 1 && job->generated == 0) cache_->Checkpoint(job->sequence);
+  }
+  SampleRows(rows);
+}
+
+// The step was given up; every request in it is cancelled or the engine stops.
+void Engine::UndoBatch(const std::vector<Grant>& grants) {
+  for (const auto& [job, tokens] : grants) {
+    // A state that cannot be cut has seen tokens that it should not have seen.
+    if (!cuttable_) cache_->Spoil(job->sequence);
+    cache_->DropRest(job->sequence);
+  }
+}
+
+void Engine::SampleRows(const std::vector<Rows>& rows) {
+  std::vector<float*> logits;
+  for (const Rows& row : rows) {
+    logits.push_back(llama_get_logits_ith(context_.get(), row.first));
+    if (logits.back() == nullptr)
+      throw Error(ErrorCode::kInternal, "llama.cpp computed no logits for a token.", "Please report this.");
+  }
+  std::vector<std::optional<coldstart::Sample>> samples(rows.size());
+  std::vector<std::optional<Error>> errors(rows.size());
+  const auto count = static_cast<int64_t>(rows.size());
+  // On the threads that ggml computes with, which wait for more work at this moment.
+#pragma omp parallel for schedule(dynamic, 1) num_threads(static_cast <int>(options_.context.threads)) if (count > 1)
+  for (int64_t i = 0; i < count; ++i) {
+    const auto at = static_cast<size_t>(i);
     try {
-      SampleRow(*live, row);
+      samples[at] = rows[at].job->sampler.Next(logits[at]);
     } catch (...) {
-      Fail(*live, CurrentError("Sampling"));
+      errors[at] = CurrentError("Sampling");
+    }
+  }
+  for (size_t i = 0; i < rows.size(); ++i) {
+    Job& job = *rows[i].job;
+    if (errors[i]) {
+      Fail(job, *errors[i]);
+      continue;
+    }
+    try {
+      Deliver(job, *std::move(samples[i]));
+    } catch (...) {
+      Fail(job, CurrentError("Sampling"));
     }
   }
 }
 
-void Engine::SampleRow(Live& live, int32_t row) {
-  float* logits = llama_get_logits_ith(context_.get(), row);
-  if (logits == nullptr)
-    throw Error(ErrorCode::kInternal, "llama.cpp computed no logits for a token.", "Please report this.");
-  Sample sample = live.sampler.Next(logits);
-  live.last_token = Clock::now();
-  if (!live.first_token) {
-    live.first_token = live.last_token;
+void Engine::Deliver(Job& job, Sample sample) {
+  job.last_token = Clock::now();
+  if (!job.first_token) {
+    job.first_token = job.last_token;
     urgent_ = true;
   }
-  if (llama_vocab_is_eog(vocab_, sample.token)) return Finish(live, FinishReason::kStop);
+  if (llama_vocab_is_eog(vocab_, sample.token)) return Finish(job, FinishReason::kStop);
 
-  ++live.generated;
-  live.next = sample.token;
+  ++job.generated;
+  job.tokens.push_back(sample.token);
   std::string bytes;
   AppendPiece(vocab_, sample.token, /*render_special=*/false, bytes);
-  std::string text = live.stream.Push(bytes);
+  std::string text = job.stream.Push(bytes);
   SampledToken sampled;
   sampled.sample = std::move(sample);
-  if (live.request.sampling.logprobs >= 0) {
+  if (job.request.sampling.logprobs >= 0) {
     sampled.has_logprobs = true;
     sampled.bytes = std::move(bytes);
     for (const TokenLogprob& candidate : sampled.sample.top) {
       AppendPiece(vocab_, candidate.token, /*render_special=*/true, sampled.top_bytes.emplace_back());
     }
   }
-  live.unsent.push_back(std::move(sampled));
-  if (live.stream.matched_stop() != nullptr || !text.empty()) {
-    outbox_.Push(Chunk{live.request.id, std::move(text), std::exchange(live.unsent, {})});
+  job.unsent.push_back(std::move(sampled));
+  if (job.stream.matched_stop() != nullptr || !text.empty()) {
+    outbox_.Push(Chunk{job.request.id, std::move(text), std::exchange(job.unsent, {})});
   }
-  if (live.stream.matched_stop() != nullptr) return Finish(live, FinishReason::kStopString);
-  if (live.request.max_tokens && live.generated >= *live.request.max_tokens) return Finish(live, FinishReason::kLength);
-  if (live.request.prompt.size() + live.generated >= ContextLength()) return Finish(live, FinishReason::kContext);
+  if (job.stream.matched_stop() != nullptr) return Finish(job, FinishReason::kStopString);
+  if (job.request.max_tokens && job.generated >= *job.request.max_tokens) return Finish(job, FinishReason::kLength);
+  if (job.tokens.size() < options_.context_length) return;
+  if (job.request.overflow == Overflow::kShift) return Shift(job);
+  Finish(job, FinishReason::kContext);
 }
 
-void Engine::Finish(Live& live, FinishReason reason) {
-  std::string rest = live.stream.Finish();
-  if (!rest.empty() || !live.unsent.empty()) {
-    outbox_.Push(Chunk{live.request.id, std::move(rest), std::exchange(live.unsent, {})});
+void Engine::FinishPrefill(Job& job) {
+  if (job.request.snapshot) outbox_.Push(Snapshot{job.request.id, cache_->Save(job.sequence)});
+  Finish(job, FinishReason::kLength);
+}
+
+// Drops the older half of the text, but for the token that begins it. What is left is computed again: keys and values
+// depend on everything before them, and moving them would change the model's mind about what it has read.
+void Engine::Shift(Job& job) {
+  const bool keeps_first = job.tokens.front() == llama_vocab_bos(vocab_);
+  const auto first = job.tokens.begin() + (keeps_first ? 1 : 0);
+  const auto dropped = static_cast<uint32_t>(job.tokens.end() - first) / 2;
+  Preempt(job);
+  --job.preemptions;
+  job.tokens.erase(first, first + dropped);
+  job.dropped += dropped;
+}
+
+// Lets the least urgent request go back to the queue. What it has computed stays as long as there is room for it.
+void Engine::PreemptOne() {
+  const auto least = std::min_element(live_.begin(), live_.end(), [](const JobPtr& a, const JobPtr& b) {
+    if (a->request.priority != b->request.priority) return a->request.priority < b->request.priority;
+    return a->request.submitted > b->request.submitted;
+  });
+  if (live_.size() == 1) return Finish(**least, FinishReason::kContext);
+  Preempt(**least);
+}
+
+void Engine::Preempt(Job& job) {
+  ++job.preemptions;
+  cache_->Release(job.sequence, /*keep=*/true, options_.deterministic ? job.prefilled : UINT32_MAX);
+  job.sequence = -1;
+  job.computed = 0;
+  job.prefilled = 0;
+  const auto owned = std::find_if(live_.begin(), live_.end(), [&](const JobPtr& other) { return other.get() == &job; });
+  JobPtr preempted = std::move(*owned);
+  live_.erase(owned);
+  const auto place =
+      std::lower_bound(waiting_.begin(), waiting_.end(), preempted,
+                       [](const JobPtr& a, const JobPtr& b) { return a->request.priority > b->request.priority; });
+  waiting_.insert(place, std::move(preempted));
+}
+
+void Engine::Finish(Job& job, FinishReason reason) {
+  std::string rest = job.stream.Finish();
+  if (!rest.empty() || !job.unsent.empty()) {
+    outbox_.Push(Chunk{job.request.id, std::move(rest), std::exchange(job.unsent, {})});
   }
   const Clock::time_point now = Clock::now();
-  const Clock::time_point started = live.started.value_or(now);
-  const Clock::time_point first = live.first_token.value_or(now);
+  const Clock::time_point started = job.started.value_or(now);
+  const Clock::time_point first = job.first_token.value_or(now);
   outbox_.Push(Finished{
-      .id = live.request.id,
+      .id = job.request.id,
       .reason = reason,
-      .stop_string = live.stream.matched_stop() == nullptr ? "" : *live.stream.matched_stop(),
-      .prompt_tokens = static_cast<uint32_t>(live.request.prompt.size()),
-      .completion_tokens = live.generated,
-      .cached_tokens = 0,
-      .queue_ms = Milliseconds(live.request.submitted, started),
-      .prefill_ms = Milliseconds(started, first),
-      .first_token_ms = live.first_token ? Milliseconds(live.request.submitted, first) : -1,
-      .decode_ms = live.first_token ? Milliseconds(first, live.last_token) : 0,
+      .stop_string = job.stream.matched_stop() == nullptr ? "" : *job.stream.matched_stop(),
+      .prompt_tokens = static_cast<uint32_t>(job.request.prompt.size()),
+      .completion_tokens = job.generated,
+      .cached_tokens = job.cached,
+      .dropped_tokens = job.dropped,
+      .preemptions = job.preemptions,
+      .queue_ms = Milliseconds(job.request.submitted, started),
+      .prefill_ms = job.started ? Milliseconds(started, first) : 0,
+      .first_token_ms = job.first_token ? Milliseconds(job.request.submitted, first) : -1,
+      .decode_ms = job.first_token ? Milliseconds(first, job.last_token) : 0,
   });
-  Release(live);
+  Release(job, /*keep=*/true);
 }
 
-void Engine::Fail(Live& live, const Error& error) {
-  outbox_.Push(Failed{live.request.id, error});
-  Release(live);
+void Engine::Fail(Job& job, const Error& error) {
+  outbox_.Push(Failed{job.request.id, error});
+  Release(job, /*keep=*/false);
 }
 
-void Engine::FailLive(const Error& error) {
-  for (const auto& live : live_) Fail(*live, error);
+void Engine::FailAll(const Error& error) {
+  for (const JobPtr& job : live_) {
+    if (!job->done) Fail(*job, error);
+  }
+  cache_->Clear();
 }
 
-// Gives back what the request held. The object itself goes in EraseReleased, outside of loops over live_.
-void Engine::Release(Live& live) {
-  llama_memory_seq_rm(llama_get_memory(context_.get()), live.sequence, -1, -1);
-  free_sequences_.push_back(live.sequence);
-  reserved_cells_ -= live.reserved;
-  live.released = true;
+// Gives back what the request held. The object itself goes in EraseDone, outside of loops over live_.
+void Engine::Release(Job& job, bool keep) {
+  // Decoded one by one, tokens come out with other low bits than as a part of a prompt.
+  if (job.sequence >= 0) cache_->Release(job.sequence, keep, options_.deterministic ? job.prefilled : UINT32_MAX);
+  job.sequence = -1;
+  job.done = true;
   urgent_ = true;
 }
 
@@ -377,8 +597,8 @@ void Engine::FlushInTime() {
   last_flush_ = now;
 }
 
-void Engine::EraseReleased() {
-  std::erase_if(live_, [](const std::unique_ptr<Live>& live) { return live->released; });
+void Engine::EraseDone() {
+  std::erase_if(live_, [](const JobPtr& job) { return job->done; });
 }
 
 }  // namespace coldstart

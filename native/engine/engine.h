@@ -12,20 +12,29 @@
 #include <mutex>
 #include <optional>
 #include <thread>
+#include <utility>
 #include <vector>
 
 #include "engine/batch.h"
+#include "engine/job.h"
+#include "engine/kv_cache.h"
 #include "engine/outbox.h"
 #include "engine/request.h"
-#include "engine/text_stream.h"
 #include "loading/loaded_model.h"
 
 namespace coldstart {
 
 struct EngineOptions {
   ModelOptions model;
-  ContextOptions context;  // context_length 0: the model's own, at most max_default_context
+  ContextOptions context;       // cells 0: see CellsFor() in engine.cc
+  uint32_t context_length = 0;  // tokens of one request; 0: the model's own, at most max_default_context
   uint32_t max_default_context = 8192;
+  uint32_t prefill_budget = 128;  // most prompt tokens of a step in which others are decoding
+  uint32_t max_queue = 1024;      // requests that may wait
+  bool prefix_cache = true;
+  uint64_t host_cache_bytes = 0;  // for prefixes that had to leave the KV cache
+  // Results that do not depend on what else runs: each sequence in a pool and in steps of its own.
+  bool deterministic = false;
 };
 
 class Engine {
@@ -43,6 +52,8 @@ class Engine {
   ModelPtr model() const;
 
   void Submit(Request request);
+  // Makes a saved state available to requests that start with `tokens`.
+  void Restore(std::vector<llama_token> tokens, std::vector<uint8_t> state);
   // Makes the engine look at its requests' `cancelled` flags.
   void Wake();
   // Gives up loading or generating and frees everything; Closed follows.
@@ -51,42 +62,75 @@ class Engine {
   void Join();
 
  private:
-  struct Live;  // a request that has a sequence
+  struct SavedState {
+    std::vector<llama_token> tokens;
+    std::vector<uint8_t> state;
+  };
+  using JobPtr = std::unique_ptr<Job>;
+  struct Grant {
+    Job* job;
+    uint32_t tokens;
+  };
+  // The rows of a batch that a job samples from.
+  struct Rows {
+    Job* job;
+    int32_t first;
+  };
 
   void Run();
-  void Load();
+  void Open();
+  void ReportLoaded(GgufFile header, llama_model* model);
   void ServeUntilStopped();
   void TakeSubmitted();
+  void Enqueue(Request request);
   void DropCancelled();
+
   void Admit();
+  void FitContext(Job& job) const;
+  bool WaitsForPrefix(const Job& job, uint32_t known, uint32_t at_most) const;
+  bool HasRoomFor(uint32_t tokens) const;
+  void Start(JobPtr job, KvCache::Lease lease);
+
   void Step();
-  void SampleRow(Live& live, int32_t row);
-  void Finish(Live& live, FinishReason reason);
-  void Fail(Live& live, const Error& error);
-  void FailLive(const Error& error);
-  void Release(Live& live);
-  void EraseReleased();
+  std::vector<Grant> PlanTogether();
+  void StepApart();
+  void RunBatch(const std::vector<Grant>& grants);
+  void UndoBatch(const std::vector<Grant>& grants);
+  void SampleRows(const std::vector<Rows>& rows);
+  void Deliver(Job& job, Sample sample);
+  void FinishPrefill(Job& job);
+  void Preempt(Job& job);
+  void PreemptOne();
+  void Shift(Job& job);
+
+  void Finish(Job& job, FinishReason reason);
+  void Fail(Job& job, const Error& error);
+  void FailAll(const Error& error);
+  void Release(Job& job, bool keep);
+  void EraseDone();
   void FlushInTime();
-  uint32_t ContextLength() const { return options_.context.context_length; }
 
   EngineOptions options_;
   Outbox outbox_;
   std::atomic<bool> stopping_ = false;
 
-  mutable std::mutex mutex_;  // guards the next four
+  mutable std::mutex mutex_;  // guards the next five
   std::condition_variable changed_;
   std::deque<Request> submitted_;
+  std::deque<SavedState> saved_states_;
   bool woken_ = false;
   ModelPtr model_;
 
   // Only touched by the thread.
   ContextPtr context_{nullptr, llama_free};
   const llama_vocab* vocab_ = nullptr;
-  std::deque<Request> waiting_;
-  std::vector<std::unique_ptr<Live>> live_;
-  std::vector<llama_seq_id> free_sequences_;
+  std::optional<KvCache> cache_;
+  bool cuttable_ = true;
+  std::deque<JobPtr> waiting_;  // by priority, then in the order they came
+  std::vector<JobPtr> live_;    // those with a sequence, the one admitted last at the end
   Batch batch_;
-  uint32_t reserved_cells_ = 0;
+  // The flags of the requests in the batch that is being computed; read by ggml's threads, too.
+  std::vector<const std::atomic<bool>*> computing_;
   uint64_t steps_ = 0;
   // Something that the other side should know at once, such as a first token.
   bool urgent_ = false;

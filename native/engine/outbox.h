@@ -38,7 +38,8 @@ struct Loaded {
   uint32_t embedding_length;
   uint32_t vocabulary_size;
   uint32_t trained_context_length;
-  uint32_t context_length;    // in force
+  uint32_t context_length;    // of one request, in force
+  uint32_t kv_cells;          // tokens the KV cache holds
   std::string chat_template;  // empty: none
   llama_token bos;            // -1: none
   llama_token eos;            // -1: none
@@ -65,11 +66,13 @@ struct Finished {
   std::string stop_string;  // the one that matched
   uint32_t prompt_tokens;
   uint32_t completion_tokens;
-  uint32_t cached_tokens;  // prompt tokens that were not computed again
-  double queue_ms;         // from submission to the first step that computes the prompt
-  double prefill_ms;       // from there to the first token
-  double first_token_ms;   // from submission to the first token; negative: there was none
-  double decode_ms;        // from the first token to the last
+  uint32_t cached_tokens;   // prompt tokens that were not computed again
+  uint32_t dropped_tokens;  // left out because the context was full
+  uint32_t preemptions;     // times it had to give way and start again
+  double queue_ms;          // from submission to the first step that computes the prompt
+  double prefill_ms;        // from there to the first token
+  double first_token_ms;    // from submission to the first token; negative: there was none
+  double decode_ms;         // from the first token to the last
 };
 
 struct Failed {
@@ -77,12 +80,18 @@ struct Failed {
   Error error;
 };
 
+// The state of a request with `snapshot`; Finished follows.
+struct Snapshot {
+  uint32_t id;
+  std::vector<uint8_t> state;
+};
+
 // The last event: everything is freed. What has no Finished or Failed yet ended for this reason.
 struct Closed {
   Error reason;
 };
 
-using Event = std::variant<LoadProgress, Loaded, LoadFailed, Chunk, Finished, Failed, Closed>;
+using Event = std::variant<LoadProgress, Loaded, LoadFailed, Chunk, Snapshot, Finished, Failed, Closed>;
 
 class Outbox {
  public:

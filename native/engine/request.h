@@ -16,10 +16,21 @@ namespace coldstart {
 // The one clock of all timings.
 using Clock = std::chrono::steady_clock;
 
+// What to do when prompt and answer do not fit the context.
+enum class Overflow {
+  kError,           // refuse the request
+  kStop,            // end the answer there
+  kShift,           // drop the older half of the text and go on
+  kTruncateMiddle,  // of a prompt that is too long, drop the middle; end the answer as kStop does
+};
+
 struct Request {
   uint32_t id = 0;
   std::vector<llama_token> prompt;
-  std::optional<uint32_t> max_tokens;  // none: as many as the context holds
+  std::optional<uint32_t> max_tokens;  // none: as many as the context holds; 0: only compute the prompt
+  Overflow overflow = Overflow::kError;
+  int32_t priority = 0;   // higher ones start first
+  bool snapshot = false;  // with max_tokens 0: also save the state
   std::vector<std::string> stop;
   SamplingOptions sampling;
   Clock::time_point submitted;

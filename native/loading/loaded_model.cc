@@ -70,20 +70,18 @@ ModelPtr LoadModel(const ModelOptions& options, const std::function<bool(float)>
 
 ContextPtr CreateContext(llama_model* model, const ContextOptions& options) {
   llama_context_params params = llama_context_default_params();
-  params.n_ctx = options.context_length;
+  params.n_ctx = options.cells;
   params.n_batch = options.batch_size;
   params.n_ubatch = options.batch_size;
   params.n_seq_max = options.parallel;
-  // Logits are computed for one token of each sequence at most; the default reserves room for a whole batch of them.
-  params.n_outputs_max = options.parallel;
+  // The default reserves room for the logits of a whole batch.
+  params.n_outputs_max = options.outputs;
   params.n_threads = static_cast<int32_t>(options.threads);
   params.n_threads_batch = static_cast<int32_t>(options.threads);
   params.type_k = options.key_type;
   params.type_v = options.value_type;
   params.flash_attn_type = options.flash_attention;
-  // One pool of cells for all sequences. For a single one it is the same pool, without llama.cpp's checks over all the
-  // sequences there could be (256 x 256 on each step).
-  params.kv_unified = options.parallel > 1;
+  params.kv_unified = options.unified;
   params.no_perf = true;
 
   const LogCapture log;

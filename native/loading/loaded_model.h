@@ -19,9 +19,11 @@ struct ModelOptions {
 };
 
 struct ContextOptions {
-  uint32_t context_length = 0;  // tokens, over all sequences
-  uint32_t batch_size = 512;    // most tokens of one step
-  uint32_t parallel = 1;        // sequences at the same time
+  uint32_t cells = 0;         // tokens the KV cache holds, over all sequences
+  bool unified = true;        // one pool of cells for all sequences, or one of equal size for each
+  uint32_t batch_size = 512;  // most tokens of one step
+  uint32_t outputs = 1;       // most tokens of one step that logits are computed for
+  uint32_t parallel = 1;      // sequences at the same time
   uint32_t threads = 1;
   ggml_type key_type = GGML_TYPE_F16;  // of the KV cache
   ggml_type value_type = GGML_TYPE_F16;

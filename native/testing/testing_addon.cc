@@ -49,7 +49,7 @@ Napi::Value RunTextStream(const Napi::CallbackInfo& info) {
   });
 }
 
-// planStep([{ tokens, decoding }], budget, start): number[]
+// planStep([{ tokens, decoding }], { tokens, prompts }, start): number[]
 Napi::Value RunPlanStep(const Napi::CallbackInfo& info) {
   const Napi::Env env = info.Env();
   return AtEdge(env, [&]() -> Napi::Value {
@@ -60,7 +60,10 @@ Napi::Value RunPlanStep(const Napi::CallbackInfo& info) {
       requests.push_back(
           {object.Get("tokens").As<Napi::Number>().Uint32Value(), object.Get("decoding").As<Napi::Boolean>().Value()});
     }
-    const std::vector<uint32_t> grants = PlanStep(requests, info[1].As<Napi::Number>().Uint32Value(),
+    const auto budget = info[1].As<Napi::Object>();
+    const std::vector<uint32_t> grants = PlanStep(requests,
+                                                  {.tokens = budget.Get("tokens").As<Napi::Number>().Uint32Value(),
+                                                   .prompts = budget.Get("prompts").As<Napi::Number>().Uint32Value()},
                                                   static_cast<uint64_t>(info[2].As<Napi::Number>().Int64Value()));
     Napi::Array result = Napi::Array::New(env, grants.size());
     for (uint32_t i = 0; i < grants.size(); ++i) result.Set(i, grants[i]);

@@ -2,8 +2,9 @@ import assert from "node:assert/strict";
 import fc from "fast-check";
 import { type Pending, testing } from "./testing-addon.js";
 
-const planStep = (requests: Pending[], budget: number, start: number): number[] =>
-  testing.planStep(requests, budget, start);
+/** `prompts`: of the budget, for prompts beside streams; by default all of it. */
+const planStep = (requests: Pending[], budget: number, start: number, prompts = budget): number[] =>
+  testing.planStep(requests, { tokens: budget, prompts }, start);
 
 const sum = (numbers: number[]): number => numbers.reduce((total, number) => total + number, 0);
 
@@ -81,6 +82,19 @@ describe("PlanStep", () => {
     fc.assert(
       fc.property(equals, fc.integer({ min: 1, max: 30 }), fc.nat(1000), (requests, budget, start) => {
         assert(servedWithin(requests.length, requests, budget, start).every(Boolean));
+      }),
+    );
+  });
+
+  it("keeps prompts to their budget beside streams, and only there", () => {
+    fc.assert(
+      fc.property(requests, budget, start, fc.integer({ min: 1, max: 300 }), (requests, budget, start, prompts) => {
+        const grants = planStep(requests, budget, start, prompts);
+        const streams = requests.filter(({ decoding }) => decoding).length;
+        const toPrompts = sum(grants.filter((_, i) => !requests[i]!.decoding));
+        const wanted = sum(requests.filter(({ decoding }) => !decoding).map(({ tokens }) => tokens));
+        const left = budget - Math.min(streams, budget);
+        assert.equal(toPrompts, Math.min(wanted, left, streams > 0 ? prompts : budget));
       }),
     );
   });

@@ -47,7 +47,7 @@ interface TestingAddon {
   textStream(stop: string[], pieces: Uint8Array[]): Streamed;
   /** [tokens][heads][headSize], by ggml's CPU back end. */
   attention(input: AttentionInput): Float32Array;
-  planStep(requests: Pending[], budget: number, start: number): number[];
+  planStep(requests: Pending[], budget: { tokens: number; prompts: number }, start: number): number[];
 }
 
 export const testing = createRequire(import.meta.url)("../../build/testing/coldstart_testing.node") as TestingAddon;

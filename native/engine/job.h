@@ -1,0 +1,49 @@
+// A request and how far it has come.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <utility>
+#include <vector>
+
+#include "engine/outbox.h"
+#include "engine/request.h"
+#include "engine/sampler.h"
+#include "engine/text_stream.h"
+
+namespace coldstart {
+
+struct Job {
+  Job(Request accepted, const llama_vocab* vocab)
+      : request(std::move(accepted)), tokens(request.prompt), sampler(vocab, request.sampling), stream(request.stop) {
+    sampler.AcceptPrompt(request.prompt);
+  }
+
+  // Only the prompt is wanted.
+  bool prefill_only() const { return request.max_tokens == 0; }
+  // Tokens that have no keys and values yet.
+  uint32_t pending() const { return static_cast<uint32_t>(tokens.size()) - computed; }
+  bool decoding() const { return generated > 0 && pending() == 1; }
+
+  Request request;
+  std::vector<llama_token> tokens;  // the prompt and what was sampled
+  Sampler sampler;
+  TextStream stream;
+
+  llama_seq_id sequence = -1;  // -1: waits
+  uint32_t computed = 0;       // tokens whose keys and values are in the cache
+  uint32_t prefilled = 0;      // of them, those that were computed as a prompt
+  uint32_t generated = 0;
+  bool done = false;
+
+  std::vector<SampledToken> unsent;  // sampled since the last chunk
+
+  uint32_t cached = 0;   // prompt tokens that were there when it first started
+  uint32_t dropped = 0;  // tokens left out because the context was full
+  uint32_t preemptions = 0;
+  std::optional<Clock::time_point> started;
+  std::optional<Clock::time_point> first_token;
+  Clock::time_point last_token;
+};
+
+}  // namespace coldstart

@@ -1,0 +1,49 @@
+#include "engine/state_store.h"
+
+#include <utility>
+
+namespace coldstart {
+
+void StateStore::Put(std::vector<Token> tokens, std::vector<uint8_t> state, bool always) {
+  const PrefixTree::Match same = tree_.LongestWhole(tokens);
+  if (same.length == tokens.size() && !same.holders.empty()) Erase(same.holders.front());
+
+  const PrefixTree::Holder holder = next_++;
+  Entry entry{std::move(tokens), std::move(state), {}};
+  const uint64_t bytes = BytesOf(entry);
+  if (bytes > max_bytes_ && !always) return;
+  while (!order_.empty() && bytes_ + bytes > max_bytes_) Erase(order_.front());
+  tree_.Append(holder, entry.tokens);
+  entry.order = order_.insert(order_.end(), holder);
+  bytes_ += bytes;
+  entries_.emplace(holder, std::move(entry));
+}
+
+PrefixTree::Match StateStore::Longest(std::span<const Token> tokens, bool whole) const {
+  return whole ? tree_.LongestWhole(tokens) : tree_.Longest(tokens);
+}
+
+const std::vector<uint8_t>& StateStore::Use(PrefixTree::Holder holder) {
+  Entry& entry = entries_.at(holder);
+  order_.splice(order_.end(), order_, entry.order);
+  return entry.state;
+}
+
+const std::vector<StateStore::Token>& StateStore::Tokens(PrefixTree::Holder holder) const {
+  return entries_.at(holder).tokens;
+}
+
+void StateStore::Erase(PrefixTree::Holder holder) {
+  const auto found = entries_.find(holder);
+  if (found == entries_.end()) return;
+  bytes_ -= BytesOf(found->second);
+  order_.erase(found->second.order);
+  tree_.Erase(holder);
+  entries_.erase(found);
+}
+
+void StateStore::Clear() {
+  while (!order_.empty()) Erase(order_.front());
+}
+
+}  // namespace coldstart
