@@ -10,6 +10,7 @@ import {
   type NativeFinished,
   type NativeLoaded,
   type NativeRequest,
+  type NativeStatus,
 } from "./native.js";
 
 /** Gets the events of one request. Exactly one of `finished` and `failed` is called, last. */
@@ -82,6 +83,10 @@ export class Engine {
   restore(tokens: Int32Array, state: Uint8Array): void {
     if (this.#ended) throw this.#ended;
     this.#native.restore(tokens, state);
+  }
+
+  status(): NativeStatus {
+    return this.#native.status();
   }
 
   /** Gives up loading and generating; resolves when everything is freed. */

@@ -56,7 +56,7 @@ export interface GenerateOptions {
   mirostat?: {
     /** 1 or 2; 0 (default) is off. */
     version?: 0 | 1 | 2;
-    /** Target surprise in nats, above 0. Default 5. */
+    /** Target surprise in bits, above 0. Default 5. */
     tau?: number;
     /** Learning rate, above 0, at most 1. Default 0.1. */
     eta?: number;

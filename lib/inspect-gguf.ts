@@ -39,7 +39,7 @@ export interface GgufInfo {
  *
  * @param options `arrayLimit`: elements to return of each metadata array, `Infinity` for all. Default 16.
  *
- * Rejects with `MODEL_NOT_FOUND`, `INVALID_GGUF`.
+ * Rejects with `MODEL_NOT_FOUND`, `INVALID_GGUF`, `INVALID_OPTION`, and with `LOAD_FAILED` when it cannot be read.
  */
 export async function inspectGguf(path: string | URL, options: { arrayLimit?: number } = {}): Promise<GgufInfo> {
   const read = new OptionReader(options, ["arrayLimit"]);

@@ -157,7 +157,11 @@ function checkLoad(path: string, read: OptionReader, notes: string[]): NativeEng
   const parallel = read.integer("parallel", 1, MAX_PARALLEL, 8);
   const pools = layout === "split" ? parallel : 1;
   if (contextLength * pools > INT32_MAX) {
-    throw invalidOption("contextLength", contextLength, `at most ${Math.floor(INT32_MAX / pools)} with parallel ${parallel}`);
+    throw invalidOption(
+      "contextLength",
+      contextLength,
+      `at most ${Math.floor(INT32_MAX / pools)} with parallel ${parallel}`,
+    );
   }
   const keyType = kvCache.choice("keyType", KV_TYPES, "f16");
   const valueType = kvCache.choice("valueType", KV_TYPES, "f16");

@@ -74,6 +74,25 @@ export interface Placement {
   notes: string[];
 }
 
+export interface ModelStatus {
+  /** Generations under way. */
+  running: number;
+  /** Generations in the queue. */
+  waiting: number;
+  /** Steps computed since loading. */
+  steps: number;
+  kvCache: {
+    /** Tokens it can hold. */
+    capacity: number;
+    /** Tokens it holds, those kept for later included. */
+    used: number;
+    /** Of them, those of generations under way. */
+    atWork: number;
+    /** Bytes of main memory taken by prefixes that had to leave it. */
+    hostBytes: number;
+  };
+}
+
 /** A loaded model. Make one with `loadModel()`. */
 export class Model implements AsyncDisposable {
   readonly info: ModelInfo;
@@ -123,6 +142,13 @@ export class Model implements AsyncDisposable {
   async detokenize(tokens: readonly number[] | Int32Array, options: { renderSpecial?: boolean } = {}): Promise<string> {
     const read = new OptionReader(options, ["renderSpecial"]);
     return this.#engine.detokenize(checkTokens("tokens", tokens), read.boolean("renderSpecial", false));
+  }
+
+  /** What the model is doing at this moment. */
+  status(): ModelStatus {
+    const { running, waiting, kvUsed, kvAtWork, hostBytes, steps } = this.#engine.status();
+    const { capacity } = this.placement.kvCache;
+    return { running, waiting, steps, kvCache: { capacity, used: kvUsed, atWork: kvAtWork, hostBytes } };
   }
 
   /** True once `dispose()` was called or the engine ended by itself. */

@@ -170,10 +170,20 @@ export type NativeEvent =
   | { type: "failed"; id: number; error: ColdstartError }
   | { type: "closed"; error: ColdstartError };
 
+export interface NativeStatus {
+  running: number;
+  waiting: number;
+  kvUsed: number;
+  kvAtWork: number;
+  hostBytes: number;
+  steps: number;
+}
+
 export interface NativeEngine {
   submit(request: NativeRequest): void;
   cancel(id: number): void;
   restore(tokens: Int32Array, state: Uint8Array): void;
+  status(): NativeStatus;
   stop(): void;
   tokenize(text: string, addSpecial: boolean, parseSpecial: boolean): Promise<number[]>;
   detokenize(tokens: Int32Array, renderSpecial: boolean): Promise<string>;
@@ -210,8 +220,8 @@ function load(): NativeAddon {
   try {
     const nodeGypBuild = require("node-gyp-build") as { resolve(directory: string): string };
     // Another build of the addon, with sanitizers or for debugging, in the place of the installed one.
-    const path = process.env["COLDSTART_ADDON"] ?? nodeGypBuild.resolve(root);
-    const addon = require(path) as NativeAddon;
+    const other = process.env["COLDSTART_ADDON"];
+    const addon = require(other === undefined ? nodeGypBuild.resolve(root) : path.resolve(other)) as NativeAddon;
     addon.setErrorClass(ColdstartError);
     return addon;
   } catch (cause) {

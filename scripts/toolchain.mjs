@@ -6,6 +6,7 @@ import process from "node:process";
 const REMEDY = {
   compiler:
     "Debian/Ubuntu: sudo apt-get install g++ make; macOS: xcode-select --install; Windows: winget install Microsoft.VisualStudio.2022.BuildTools, with the C++ workload",
+  make: "Debian/Ubuntu: sudo apt-get install make; macOS: xcode-select --install; Windows: not needed with Visual Studio",
   cmake: "Debian/Ubuntu: sudo apt-get install cmake; macOS: brew install cmake; Windows: winget install Kitware.CMake",
 };
 
@@ -35,6 +36,11 @@ export function missingTools({
   if (platform !== "win32" && !compilers.some((name) => has(name))) {
     missing.push(
       `coldstart is compiled on this machine and no C++ compiler was found; install one (${REMEDY.compiler}) and run npm install again.`,
+    );
+  }
+  if (platform !== "win32" && !["ninja", "make"].some((name) => has(name))) {
+    missing.push(
+      `coldstart is compiled on this machine and neither make nor ninja was found; install one (${REMEDY.make}) and run npm install again.`,
     );
   }
   return missing;

@@ -162,6 +162,24 @@ describe("sampling", () => {
     }
   });
 
+  it("refuses grammars that are too large for llama.cpp's parser, whatever is in their strings", async () => {
+    const nested = `root ::= ${"(".repeat(20_000)}"a"${")".repeat(20_000)}`;
+    const rules = Array.from({ length: 20_000 }, (_, i) => `r${i} ::= r${i + 1}`).join("\n");
+    for (const grammar of [nested, `root ::= r0\n${rules}`, `root ::= "${"a".repeat(2 ** 20)}"`]) {
+      await assert.rejects(model.generate(PROMPT, { grammar }).result, coldstartError("INVALID_GRAMMAR", /At most/));
+    }
+    const spelled = `root ::= "${"(".repeat(300)}" [(((] # ${"(".repeat(300)}`;
+    assert.match(await model.generate(PROMPT, { grammar: spelled, overflow: "stop" }).text(), /^ ?\(+/);
+  });
+
+  it("refuses biases that leave nothing", async () => {
+    const all = Object.fromEntries(Array.from({ length: 640 }, (_, token) => [token, -Infinity]));
+    for (const temperature of [0, 1]) {
+      const refused = coldstartError("INVALID_OPTION", /no token to choose/);
+      await assert.rejects(model.generate(PROMPT, { logitBias: all, temperature }).result, refused);
+    }
+  });
+
   const everything: Record<string, GenerateOptions> = {
     typicalP: { typicalP: 0.5 },
     xtc: { xtc: { probability: 1, threshold: 0.05 } },

@@ -133,15 +133,15 @@ describe("scripts/toolchain", () => {
 
   it("is content with CMake and any C++ compiler", () => {
     for (const compiler of ["c++", "g++", "clang++"]) {
-      assert.deepEqual(missingTools({ platform: "linux", has: has("cmake", compiler), env: {} }), []);
+      assert.deepEqual(missingTools({ platform: "linux", has: has("cmake", "make", compiler), env: {} }), []);
     }
-    assert.deepEqual(missingTools({ platform: "linux", has: has("cmake", "icpx"), env: { CXX: "icpx" } }), []);
+    assert.deepEqual(missingTools({ platform: "linux", has: has("cmake", "ninja", "icpx"), env: { CXX: "icpx" } }), []);
     assert.deepEqual(missingTools({ platform: "win32", has: has("cmake"), env: {} }), []);
   });
 
   it("says in one sentence each what is missing, with the remedy for Debian, macOS and Windows", () => {
     const missing = missingTools({ platform: "linux", has: has(), env: {} });
-    assert.equal(missing.length, 2);
+    assert.equal(missing.length, 3);
     assert.match(
       missing[0]!,
       /CMake was not found.*apt-get install cmake.*brew install cmake.*winget install Kitware\.CMake/,
@@ -150,5 +150,6 @@ describe("scripts/toolchain", () => {
       missing[1]!,
       /no C\+\+ compiler was found.*apt-get install g\+\+.*xcode-select --install.*winget install/,
     );
+    assert.match(missing[2]!, /neither make nor ninja was found.*apt-get install make/);
   });
 });

@@ -84,6 +84,7 @@ function report(error: unknown): number {
   if (error instanceof CommanderError) return error.exitCode === 0 ? EXIT.ok : EXIT.usage; // It has said it already.
   if (error instanceof ColdstartError) {
     console.error(`coldstart: ${error.message} [${error.code}]`);
+    if (error.code === "ABORTED") return EXIT.interrupted;
     return error.code === "INVALID_OPTION" ? EXIT.usage : EXIT.failure;
   }
   console.error(error);

@@ -33,11 +33,11 @@ function given<T extends object>(options: T): Given<T> {
 }
 
 export async function run(path: string, options: RunOptions): Promise<void> {
-  const started = performance.now();
   const { contextLength, gpuLayers, threads, mmap } = options;
   const { maxTokens, temperature, topK, topP, minP, repeatPenalty, seed, stop } = options;
-  const grammar = options.grammarFile === undefined ? undefined : readFileSync(options.grammarFile, "utf8");
+  const grammar = options.grammarFile === undefined ? undefined : readGrammar(options.grammarFile);
   const prompt = options.prompt ?? (await readAll(process.stdin));
+  const started = performance.now();
 
   // The first Ctrl-C ends the text, and what is there is kept; the second ends the process.
   const interrupt = new AbortController();
@@ -67,6 +67,22 @@ export async function run(path: string, options: RunOptions): Promise<void> {
     if (result.finishReason === "aborted") process.exitCode = EXIT.interrupted;
   } finally {
     await model.dispose();
+  }
+}
+
+function readGrammar(file: string): string {
+  try {
+    return readFileSync(file, "utf8");
+  } catch (cause) {
+    throw new ColdstartError(
+      "INVALID_OPTION",
+      `The grammar file ${file} cannot be read: ${(cause as Error).message}.`,
+      {
+        remedy: "Check its path.",
+        details: { path: file },
+        cause,
+      },
+    );
   }
 }
 

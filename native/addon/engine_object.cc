@@ -86,6 +86,8 @@ class EngineBinding : public std::enable_shared_from_this<EngineBinding> {
     engine_->Restore(std::move(tokens), std::move(state));
   }
 
+  EngineStatus status() const { return engine_->status(); }
+
   // The loaded model's vocabulary. Throws kDisposed when there is none.
   const llama_vocab* Vocab() const { return llama_model_get_vocab(RequireModel().get()); }
 
@@ -168,8 +170,9 @@ Napi::Function EngineObject::Define(Napi::Env env) {
   return DefineClass(
       env, "Engine",
       {InstanceMethod<&EngineObject::Submit>("submit"), InstanceMethod<&EngineObject::Cancel>("cancel"),
-       InstanceMethod<&EngineObject::Restore>("restore"), InstanceMethod<&EngineObject::Stop>("stop"),
-       InstanceMethod<&EngineObject::Tokenize>("tokenize"), InstanceMethod<&EngineObject::Detokenize>("detokenize")});
+       InstanceMethod<&EngineObject::Restore>("restore"), InstanceMethod<&EngineObject::Status>("status"),
+       InstanceMethod<&EngineObject::Stop>("stop"), InstanceMethod<&EngineObject::Tokenize>("tokenize"),
+       InstanceMethod<&EngineObject::Detokenize>("detokenize")});
 }
 
 EngineObject::EngineObject(const Napi::CallbackInfo& info) : Napi::ObjectWrap<EngineObject>(info) {
@@ -199,6 +202,20 @@ void EngineObject::Cancel(const Napi::CallbackInfo& info) {
 
 void EngineObject::Restore(const Napi::CallbackInfo& info) {
   AtEdge(info.Env(), [&] { binding_->Restore(ReadTokens(info[0], "tokens"), ReadBytes(info[1], "state")); });
+}
+
+Napi::Value EngineObject::Status(const Napi::CallbackInfo& info) {
+  return AtEdge(info.Env(), [&]() -> Napi::Value {
+    const EngineStatus status = binding_->status();
+    Napi::Object object = Napi::Object::New(info.Env());
+    object.Set("running", status.running);
+    object.Set("waiting", status.waiting);
+    object.Set("kvUsed", status.kv_used);
+    object.Set("kvAtWork", status.kv_at_work);
+    object.Set("hostBytes", static_cast<double>(status.host_bytes));
+    object.Set("steps", static_cast<double>(status.steps));
+    return object;
+  });
 }
 
 void EngineObject::Stop(const Napi::CallbackInfo& info) {

@@ -24,6 +24,8 @@ class EngineObject : public Napi::ObjectWrap<EngineObject> {
   void Cancel(const Napi::CallbackInfo& info);
   // restore(tokens, state): makes a saved state available to requests that start with its tokens.
   void Restore(const Napi::CallbackInfo& info);
+  // status(): NativeStatus
+  Napi::Value Status(const Napi::CallbackInfo& info);
   // stop(): the event "closed" follows.
   void Stop(const Napi::CallbackInfo& info);
   // tokenize(text, addSpecial, parseSpecial): Promise<number[]>

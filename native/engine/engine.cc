@@ -73,6 +73,11 @@ ModelPtr Engine::model() const {
   return model_;
 }
 
+EngineStatus Engine::status() const {
+  const std::lock_guard lock(mutex_);
+  return status_;
+}
+
 void Engine::Submit(Request request) {
   const std::lock_guard lock(mutex_);
   submitted_.push_back(std::move(request));
@@ -195,10 +200,23 @@ void Engine::ServeUntilStopped() {
     TakeSubmitted();
     DropCancelled();
     Admit();
+    RefuseBeyondQueue();
     Step();
     EraseDone();
+    NoteStatus();
     FlushInTime();
   }
+}
+
+void Engine::NoteStatus() {
+  const EngineStatus status{.running = static_cast<uint32_t>(live_.size()),
+                            .waiting = static_cast<uint32_t>(waiting_.size()),
+                            .kv_used = cache_->used(),
+                            .kv_at_work = cache_->at_work(),
+                            .host_bytes = cache_->host_bytes(),
+                            .steps = steps_};
+  const std::lock_guard lock(mutex_);
+  status_ = status;
 }
 
 // Waits for something to do.
@@ -220,11 +238,6 @@ void Engine::TakeSubmitted() {
 void Engine::Enqueue(Request request) {
   const uint32_t id = request.id;
   try {
-    if (waiting_.size() >= options_.max_queue) {
-      throw Error(ErrorCode::kQueueFull, "The queue is full: " + std::to_string(waiting_.size()) + " requests wait.",
-                  "Try again later, load the model with a larger maxQueue, or with more parallel.",
-                  {{"maxQueue", static_cast<double>(options_.max_queue)}});
-    }
     auto job = std::make_unique<Job>(std::move(request), vocab_);
     FitContext(*job);
     const auto place = std::upper_bound(waiting_.begin(), waiting_.end(), job, [](const JobPtr& a, const JobPtr& b) {
@@ -234,6 +247,17 @@ void Engine::Enqueue(Request request) {
   } catch (...) {
     outbox_.Push(Failed{id, CurrentError("Starting the generation")});
     urgent_ = true;
+  }
+}
+
+// Those who came last have to go; not those who had started and gave way.
+void Engine::RefuseBeyondQueue() {
+  while (waiting_.size() > options_.max_queue && !waiting_.back()->started) {
+    Fail(*waiting_.back(),
+         Error(ErrorCode::kQueueFull, "The queue is full: " + std::to_string(options_.max_queue) + " requests wait.",
+               "Try again later, load the model with a larger maxQueue, or with more parallel.",
+               {{"maxQueue", static_cast<double>(options_.max_queue)}}));
+    waiting_.pop_back();
   }
 }
 
@@ -252,21 +276,25 @@ void Engine::FitContext(Job& job) const {
     // Room for the answer, but for at most half of the context; of the rest, as much of the start as of the end.
     const auto room = static_cast<uint32_t>(std::min<uint64_t>(request.max_tokens.value_or(length / 4), length / 2));
     const uint32_t kept = length - std::max(room, 1u);
-    job.dropped = prompt - kept;
-    const auto middle = job.tokens.begin() + kept / 2;
-    job.tokens.erase(middle, middle + job.dropped);
-    return;
+    if (kept > 0) {
+      job.dropped = prompt - kept;
+      const auto middle = job.tokens.begin() + kept / 2;
+      job.tokens.erase(middle, middle + job.dropped);
+      return;
+    }
   }
   // The answer ends, or goes on without the older text, when the context is full; the prompt must fit all the same.
   if (request.overflow != Overflow::kError && prompt < length) return;
+  std::vector<ErrorDetail> details = {{"promptTokens", static_cast<double>(prompt)},
+                                      {"contextLength", static_cast<double>(length)}};
+  if (request.max_tokens) details.emplace_back("maxTokens", static_cast<double>(answer));
   throw Error(ErrorCode::kContextOverflow,
               "The prompt has " + std::to_string(prompt) + " tokens" +
                   (request.max_tokens ? " and maxTokens is " + std::to_string(*request.max_tokens) : std::string()) +
                   ", and the context length is " + std::to_string(length) + ".",
-              "Shorten the prompt, lower maxTokens, load the model with a larger contextLength, or set overflow.",
-              {{"promptTokens", static_cast<double>(prompt)},
-               {"maxTokens", static_cast<double>(answer)},
-               {"contextLength", static_cast<double>(length)}});
+              std::string("Shorten the prompt, lower maxTokens, or load the model with a larger contextLength") +
+                  (request.overflow == Overflow::kError ? ", or set overflow." : "."),
+              std::move(details));
 }
 
 void Engine::DropCancelled() {
@@ -292,7 +320,7 @@ void Engine::Admit() {
       ++it;
       continue;
     }
-    if (!HasRoomFor(static_cast<uint32_t>(job.tokens.size()) - known)) return;
+    if (!HasRoomFor(job, static_cast<uint32_t>(job.tokens.size()) - known)) return;
     const std::optional<KvCache::Lease> lease = cache_->Acquire(job.tokens, at_most);
     if (!lease) return;
     JobPtr admitted = std::move(*it);
@@ -323,10 +351,12 @@ bool Engine::WaitsForPrefix(const Job& job, uint32_t known, uint32_t at_most) co
   });
 }
 
-// Whether the cache can take so many tokens, besides what live requests have yet to compute of their prompts.
-bool Engine::HasRoomFor(uint32_t tokens) const {
+// Whether the cache can take the request's tokens, `unknown` of which must be computed, besides what live requests have
+// yet to compute of their prompts. One that had to give way comes back only to more room each time.
+bool Engine::HasRoomFor(const Job& job, uint32_t unknown) const {
   if (live_.empty()) return true;
-  uint32_t wanted = tokens + kHeadroom;
+  const auto most = options_.context_length - std::min<uint32_t>(options_.context_length, unknown);
+  uint32_t wanted = unknown + std::min(most, kHeadroom << std::min(job.preemptions, 8u));
   for (const JobPtr& job : live_) wanted += job->pending() + kHeadroom;
   return cache_->CouldMakeRoom(wanted);
 }
@@ -466,12 +496,12 @@ void Engine::SampleRows(const std::vector<Rows>& rows) {
 }
 
 void Engine::Deliver(Job& job, Sample sample) {
+  if (llama_vocab_is_eog(vocab_, sample.token)) return Finish(job, FinishReason::kStop);
   job.last_token = Clock::now();
   if (!job.first_token) {
     job.first_token = job.last_token;
     urgent_ = true;
   }
-  if (llama_vocab_is_eog(vocab_, sample.token)) return Finish(job, FinishReason::kStop);
 
   ++job.generated;
   job.tokens.push_back(sample.token);

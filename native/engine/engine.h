@@ -37,6 +37,16 @@ struct EngineOptions {
   bool deterministic = false;
 };
 
+// What the engine is doing, as of its last step.
+struct EngineStatus {
+  uint32_t running = 0;     // requests that have a sequence
+  uint32_t waiting = 0;     // requests in the queue
+  uint32_t kv_used = 0;     // tokens in the KV cache
+  uint32_t kv_at_work = 0;  // of them, of running requests; the others are kept for later
+  uint64_t host_bytes = 0;  // of states in main memory
+  uint64_t steps = 0;       // since loading
+};
+
 class Engine {
  public:
   // Starts the thread, which starts to load. `wake` as in Outbox.
@@ -50,6 +60,7 @@ class Engine {
 
   // The loaded model, or null before Loaded and after Closed. For tokenizing beside the engine's thread.
   ModelPtr model() const;
+  EngineStatus status() const;
 
   void Submit(Request request);
   // Makes a saved state available to requests that start with `tokens`.
@@ -87,8 +98,9 @@ class Engine {
 
   void Admit();
   void FitContext(Job& job) const;
+  void RefuseBeyondQueue();
   bool WaitsForPrefix(const Job& job, uint32_t known, uint32_t at_most) const;
-  bool HasRoomFor(uint32_t tokens) const;
+  bool HasRoomFor(const Job& job, uint32_t unknown) const;
   void Start(JobPtr job, KvCache::Lease lease);
 
   void Step();
@@ -109,17 +121,19 @@ class Engine {
   void Release(Job& job, bool keep);
   void EraseDone();
   void FlushInTime();
+  void NoteStatus();
 
   EngineOptions options_;
   Outbox outbox_;
   std::atomic<bool> stopping_ = false;
 
-  mutable std::mutex mutex_;  // guards the next five
+  mutable std::mutex mutex_;  // guards the next six
   std::condition_variable changed_;
   std::deque<Request> submitted_;
   std::deque<SavedState> saved_states_;
   bool woken_ = false;
   ModelPtr model_;
+  EngineStatus status_;
 
   // Only touched by the thread.
   ContextPtr context_{nullptr, llama_free};

@@ -52,6 +52,7 @@ uint32_t KvCache::at_work() const {
 
 uint32_t KvCache::Known(std::span<const llama_token> tokens, uint32_t at_most) const {
   tokens = tokens.first(std::min<size_t>(tokens.size(), at_most));
+  if (!options_.reuse) return 0;
   const uint32_t resident = options_.cuttable ? tree_.Longest(tokens).length : 0;
   return Usable(std::max(resident, states_.Longest(tokens, !options_.cuttable).length));
 }
@@ -61,7 +62,7 @@ std::optional<KvCache::Lease> KvCache::Acquire(std::span<const llama_token> toke
                                   [](const Sequence& sequence) { return sequence.use == Use::kAtWork; });
   if (busy >= options_.parallel + (shares() ? 1 : 0)) return std::nullopt;
 
-  tokens = tokens.first(std::min<size_t>(tokens.size(), at_most));
+  tokens = tokens.first(options_.reuse ? std::min<size_t>(tokens.size(), at_most) : 0);
   const PrefixTree::Match resident = options_.cuttable ? tree_.Longest(tokens) : PrefixTree::Match{};
   const PrefixTree::Match stored = states_.Longest(tokens, !options_.cuttable);
   uint32_t length = Usable(resident.length);
@@ -97,16 +98,21 @@ llama_seq_id KvCache::Place(const PrefixTree::Match& match, uint32_t length) {
 
   for (const llama_seq_id holder : match.holders) {
     if (of(holder).use != Use::kKept) continue;
-    // What it has beyond is given up only where that costs nothing that could be shared.
-    if (shares() && of(holder).tokens.size() > length) continue;
+    const bool whole = of(holder).tokens.size() == length;
+    // What it has beyond could be of use, too. It stays where sharing is free, and is given up, after a copy of it went
+    // to host memory, where sharing means copying.
+    if (!whole && (shares() || length < kWorthCopying)) continue;
+    if (!whole) CopyToHost(holder);
     Cut(holder, length);
     return holder;
   }
 
-  const llama_seq_id holder = match.holders.front();
   if (!shares() && length < kWorthCopying) return FreeSequence();
-  of(holder).last_used = ++clock_;  // not the one to go now
+  const llama_seq_id holder = match.holders.front();
+  // It is not the one to go now, and not used as a whole either.
+  const uint64_t last_used = std::exchange(of(holder).last_used, UINT64_MAX);
   const llama_seq_id sequence = FreeSequence();
+  of(holder).last_used = last_used;
   if (shares()) {
     llama_memory_seq_cp(memory_, holder, sequence, 0, static_cast<llama_pos>(length));
   } else {
@@ -219,8 +225,14 @@ void KvCache::Release(llama_seq_id sequence, bool keep, uint32_t length) {
   if (!keep || !options_.reuse || done.tokens.empty()) return Free(sequence);
   done.use = Use::kKept;
   done.last_used = ++clock_;
-  // One that is the beginning of another, or equal to it, has nothing of its own to keep.
-  if (shares() && tree_.Exclusive(sequence) == 0) Free(sequence);
+  if (!shares() || tree_.Exclusive(sequence) > 0) return;
+  // It is the beginning of another, or equal to it: that one was used, and this one has nothing of its own to keep.
+  for (const llama_seq_id holder : tree_.Longest(done.tokens).holders) {
+    if (holder == sequence) continue;
+    sequences_[static_cast<size_t>(holder)].last_used = done.last_used;
+    break;
+  }
+  Free(sequence);
 }
 
 void KvCache::Checkpoint(llama_seq_id sequence) {
@@ -258,11 +270,15 @@ void KvCache::Cut(llama_seq_id sequence, uint32_t length) {
 
 // Gives up a kept sequence; its state goes to host memory if there is room.
 void KvCache::Evict(llama_seq_id sequence) {
+  CopyToHost(sequence);
+  Free(sequence);
+}
+
+void KvCache::CopyToHost(llama_seq_id sequence) {
   const Sequence& old = sequences_[static_cast<size_t>(sequence)];
   const bool worth = options_.host_bytes > 0 && old.tokens.size() >= kWorthRestoring &&
                      states_.Longest(old.tokens, false).length < old.tokens.size();
   if (worth) states_.Put(old.tokens, Save(sequence));
-  Free(sequence);
 }
 
 void KvCache::Free(llama_seq_id sequence) {

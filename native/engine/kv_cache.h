@@ -107,6 +107,7 @@ class KvCache {
   void Cut(llama_seq_id sequence, uint32_t length);
   void Register(llama_seq_id sequence, uint32_t begin);
   void Evict(llama_seq_id sequence);
+  void CopyToHost(llama_seq_id sequence);
   void Free(llama_seq_id sequence);
 
   llama_context* context_;

@@ -1,7 +1,6 @@
 #include "engine/sampler.h"
 
 #include <algorithm>
-#include <cfloat>
 #include <cmath>
 
 #include "base/error.h"
@@ -10,62 +9,44 @@ namespace coldstart {
 
 namespace {
 
-// The largest logit's index; ties go to the lower one. Throws kNumericError.
-size_t CheckedArgmax(const float* logits, size_t count) {
-  // Without branches inside, so that it is vectorized: NaN and +Inf fail the comparison.
-  bool finite = true;
-  float largest = -INFINITY;
-  for (size_t i = 0; i < count; ++i) {
-    finite &= logits[i] <= FLT_MAX;
-    largest = logits[i] > largest ? logits[i] : largest;
-  }
-  if (!finite || largest == -INFINITY) {
-    const auto bad =
-        static_cast<size_t>(std::find_if(logits, logits + count, [](float x) { return !(x <= FLT_MAX); }) - logits);
-    const std::string what = bad == count
-                                 ? "every logit is -Inf"
-                                 : "logit " + std::to_string(bad) + " is " + (std::isnan(logits[bad]) ? "NaN" : "+Inf");
-    throw Error(
-        ErrorCode::kNumericError, "The model computed no usable probabilities: " + what + ".",
-        "The weights may be damaged (load with checkTensors: true to look for NaN), or the model overflows in this "
-        "precision: use another quantization, kvCache type f16 or f32, or flashAttention: false.",
-        {{"logit", static_cast<double>(bad)}});
-  }
-  return static_cast<size_t>(std::find(logits, logits + count, largest) - logits);
-}
-
-// A lambda and not a function, so that the heap operations inline it.
-constexpr auto kLarger = [](const llama_token_data& a, const llama_token_data& b) {
-  return a.logit > b.logit || (a.logit == b.logit && a.id < b.id);
-};
-
-// The `k` largest of `logits`, largest first, into `out`. One pass over the logits; most blocks of it are passed over
-// after a look at their maximum.
-void SelectLargest(const float* logits, size_t count, size_t k, std::vector<llama_token_data>& out) {
-  constexpr size_t kBlock = 64;
-  out.clear();
-  if (k == 0) return;
-  for (size_t start = 0; start < count; start += kBlock) {
-    const size_t end = std::min(start + kBlock, count);
-    if (out.size() == k) {
-      float block_largest = -INFINITY;
-      for (size_t i = start; i < end; ++i) block_largest = logits[i] > block_largest ? logits[i] : block_largest;
-      if (block_largest <= out.front().logit) continue;
-    }
-    for (size_t i = start; i < end; ++i) {
-      // `out` is a heap with its smallest in front.
-      const llama_token_data candidate{static_cast<llama_token>(i), logits[i], 0.0f};
-      if (out.size() < k) {
-        out.push_back(candidate);
-        std::push_heap(out.begin(), out.end(), kLarger);
-      } else if (kLarger(candidate, out.front())) {
-        std::pop_heap(out.begin(), out.end(), kLarger);
-        out.back() = candidate;
-        std::push_heap(out.begin(), out.end(), kLarger);
+// llama.cpp's grammar parser calls itself for each level and each rule, and its stack has an end.
+void CheckGrammarSize(const std::string& grammar) {
+  constexpr size_t kMaxBytes = 1 << 20;
+  constexpr int kMaxDepth = 200;
+  constexpr int kMaxRules = 10'000;
+  int depth = 0;
+  int deepest = 0;
+  int rules = 0;
+  char quote = 0;  // the character that ends a literal or a class
+  for (size_t i = 0; i < grammar.size(); ++i) {
+    const char c = grammar[i];
+    if (quote != 0) {
+      if (c == '\\') {
+        ++i;
+      } else if (c == quote) {
+        quote = 0;
       }
+    } else if (c == '"' || c == '[') {
+      quote = c == '"' ? '"' : ']';
+    } else if (c == '#') {
+      while (i + 1 < grammar.size() && grammar[i + 1] != '\n') ++i;
+    } else if (c == '(') {
+      deepest = std::max(deepest, ++depth);
+    } else if (c == ')') {
+      --depth;
+    } else if (grammar.compare(i, 3, "::=") == 0) {
+      ++rules;
     }
   }
-  std::sort_heap(out.begin(), out.end(), kLarger);
+  if (grammar.size() <= kMaxBytes && deepest <= kMaxDepth && rules <= kMaxRules) return;
+  throw Error(ErrorCode::kInvalidGrammar,
+              "The grammar has " + std::to_string(grammar.size()) + " bytes, " + std::to_string(rules) +
+                  " rules and parentheses " + std::to_string(deepest) + " deep.",
+              "At most " + std::to_string(kMaxBytes) + " bytes, " + std::to_string(kMaxRules) + " rules and " +
+                  std::to_string(kMaxDepth) + " levels are taken: give nested parts rules of their own.",
+              {{"bytes", static_cast<double>(grammar.size())},
+               {"rules", static_cast<double>(rules)},
+               {"depth", static_cast<double>(deepest)}});
 }
 
 // log(sum(exp(logits))), without overflow.
@@ -88,6 +69,7 @@ Sampler::Sampler(const llama_vocab* vocab, const SamplingOptions& options)
   const llama_token* suppress = llama_vocab_get_suppress_tokens(vocab, &suppressed);
   for (int32_t i = 0; i < suppressed; ++i) options_.logit_bias.push_back({suppress[i], -INFINITY});
   if (!options_.grammar.empty()) {
+    CheckGrammarSize(options_.grammar);
     grammar_.reset(llama_sampler_init_grammar(vocab, options_.grammar.c_str(), "root"));
     if (grammar_ == nullptr) {
       throw Error(ErrorCode::kInvalidGrammar, "The grammar is not valid GBNF, or has no rule named root.",
@@ -152,13 +134,13 @@ void Sampler::AcceptPrompt(const std::vector<llama_token>& prompt) {
 }
 
 Sample Sampler::Next(float* logits) {
-  const size_t largest = CheckedArgmax(logits, vocab_size_);
+  index_.Build(logits, vocab_size_);
   // The model's own distribution, to be reported, before anything below changes it.
   double log_total = 0.0;
   Sample sample{};
   if (options_.logprobs >= 0) {
-    log_total = LogSumExp(logits, vocab_size_, logits[largest]);
-    SelectLargest(logits, vocab_size_, std::min(static_cast<size_t>(options_.logprobs), vocab_size_), candidates_);
+    log_total = LogSumExp(logits, vocab_size_, logits[index_.Largest()]);
+    index_.LargestK(static_cast<size_t>(options_.logprobs), candidates_);
     for (const llama_token_data& candidate : candidates_) {
       sample.top.push_back({candidate.id, static_cast<float>(static_cast<double>(candidate.logit) - log_total)});
     }
@@ -167,9 +149,13 @@ Sample Sampler::Next(float* logits) {
   for (const llama_logit_bias& bias : options_.logit_bias) {
     unbiased.push_back(logits[bias.token]);
     logits[bias.token] += bias.bias;
+    index_.Update(static_cast<size_t>(bias.token));
   }
-  sample.token =
-      greedy_ && grammar_ == nullptr && options_.logit_bias.empty() ? static_cast<llama_token>(largest) : Pick(logits);
+  const size_t largest = index_.Largest();
+  if (logits[largest] == -INFINITY) {
+    throw Error(ErrorCode::kInvalidOption, "logitBias leaves no token to choose.", "Ban fewer tokens.");
+  }
+  sample.token = greedy_ && grammar_ == nullptr ? static_cast<llama_token>(largest) : Pick(logits);
   if (options_.logprobs >= 0) {
     for (size_t i = options_.logit_bias.size(); i-- > 0;) logits[options_.logit_bias[i].token] = unbiased[i];
     sample.logprob = static_cast<float>(static_cast<double>(logits[sample.token]) - log_total);
@@ -192,7 +178,7 @@ llama_token Sampler::Pick(const float* logits) {
   };
   const auto k = static_cast<size_t>(preselect_k_);
   if (k > 0 && k < vocab_size_) {
-    SelectLargest(logits, vocab_size_, k, candidates_);
+    index_.LargestK(k, candidates_);
   } else {
     FillCandidates(logits);
   }
@@ -211,7 +197,7 @@ llama_token Sampler::Pick(const float* logits) {
   }
   if (k > 0 && k < candidates_.size()) {
     std::partial_sort(candidates_.begin(), candidates_.begin() + static_cast<std::ptrdiff_t>(k), candidates_.end(),
-                      kLarger);
+                      [](const auto& a, const auto& b) { return a.logit > b.logit; });
     candidates_.resize(k);
   }
   return choose(false);

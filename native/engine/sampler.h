@@ -7,6 +7,7 @@
 #include <utility>
 #include <vector>
 
+#include "engine/logit_index.h"
 #include "llama.h"
 
 namespace coldstart {
@@ -76,6 +77,7 @@ class Sampler {
   SamplerPtr grammar_;
   bool greedy_ = false;      // the chain would only pick the largest logit
   int32_t preselect_k_ = 0;  // the chain starts from the k largest logits; 0: from all
+  LogitIndex index_;
   std::vector<llama_token_data> candidates_;
 };
 

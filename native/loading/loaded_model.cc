@@ -25,17 +25,17 @@ bool SaysOutOfMemory(const std::string& log) {
          lower.find("bad_alloc") != std::string::npos;
 }
 
-[[noreturn]] void ThrowLoadFailure(const std::string& what, const std::string& log, const std::string& path) {
+[[noreturn]] void ThrowLoadFailure(const std::string& what, const std::string& log, const std::string& remedy,
+                                   std::vector<ErrorDetail> details) {
   const std::string because = log.empty() ? "llama.cpp gave no reason" : log;
   if (SaysOutOfMemory(log)) {
     throw Error(
         ErrorCode::kOutOfMemory, what + ": " + because + ".",
         "Use fewer gpuLayers, a shorter contextLength, a quantized kvCache, or a smaller quantization of the model.",
-        {{"path", path}});
+        std::move(details));
   }
   throw Error(ErrorCode::kLoadFailed, what + ": " + because + ".",
-              "Set COLDSTART_LOG=info to see llama.cpp's whole log; check that the file is complete.",
-              {{"path", path}});
+              remedy + " Set COLDSTART_LOG=info to see llama.cpp's whole log.", std::move(details));
 }
 
 }  // namespace
@@ -64,7 +64,10 @@ ModelPtr LoadModel(const ModelOptions& options, const std::function<bool(float)>
     throw Error(ErrorCode::kAborted, "Loading was aborted.", "Nothing was kept; load again when needed.",
                 {{"path", options.path}});
   }
-  if (model == nullptr) ThrowLoadFailure("The model could not be loaded", log.Errors(), options.path);
+  if (model == nullptr) {
+    ThrowLoadFailure("The model could not be loaded", log.Errors(), "Check that the file is complete.",
+                     {{"path", options.path}});
+  }
   return model;
 }
 
@@ -86,7 +89,12 @@ ContextPtr CreateContext(llama_model* model, const ContextOptions& options) {
 
   const LogCapture log;
   ContextPtr context(llama_init_from_model(model, params), llama_free);
-  if (context == nullptr) ThrowLoadFailure("The context could not be created", log.Errors(), "");
+  if (context == nullptr) {
+    ThrowLoadFailure("The context could not be created", log.Errors(),
+                     "Check that the kvCache types suit the model's head size, and flashAttention.",
+                     {{"keyType", std::string(ggml_type_name(options.key_type))},
+                      {"valueType", std::string(ggml_type_name(options.value_type))}});
+  }
   return context;
 }
 

@@ -5,6 +5,8 @@
 
 #include "addon/errors.h"
 #include "addon/gguf_convert.h"
+#include "engine/logit_index.h"
+#include "engine/prefix_tree.h"
 #include "engine/scheduler.h"
 #include "engine/text_stream.h"
 #include "loading/gguf.h"
@@ -45,6 +47,79 @@ Napi::Value RunTextStream(const Napi::CallbackInfo& info) {
     result.Set("texts", texts);
     result.Set("rest", to_buffer(stream.Finish()));
     if (stream.matched_stop() != nullptr) result.Set("matched", *stream.matched_stop());
+    return result;
+  });
+}
+
+std::vector<int32_t> TokensOf(const Napi::Value& value) {
+  const auto array = value.As<Napi::Int32Array>();
+  return {array.Data(), array.Data() + array.ElementLength()};
+}
+
+// prefixTree([[operation, holder, tokens or length]]): the answers, in order.
+//   append, truncate, erase: the tree's size after it
+//   longest, longestWhole: { length, holders }
+//   length, exclusive: a number
+Napi::Value RunPrefixTree(const Napi::CallbackInfo& info) {
+  const Napi::Env env = info.Env();
+  return AtEdge(env, [&]() -> Napi::Value {
+    PrefixTree tree;
+    const auto operations = info[0].As<Napi::Array>();
+    Napi::Array answers = Napi::Array::New(env, operations.Length());
+    for (uint32_t i = 0; i < operations.Length(); ++i) {
+      const auto operation = operations.Get(i).As<Napi::Array>();
+      const std::string name = operation.Get(0u).As<Napi::String>().Utf8Value();
+      const int32_t holder = operation.Get(1u).As<Napi::Number>().Int32Value();
+      const Napi::Value argument = operation.Get(2u);
+      const auto to_object = [&](const PrefixTree::Match& match) {
+        Napi::Object object = Napi::Object::New(env);
+        Napi::Array holders = Napi::Array::New(env, match.holders.size());
+        for (uint32_t h = 0; h < match.holders.size(); ++h) holders.Set(h, match.holders[h]);
+        object.Set("length", match.length);
+        object.Set("holders", holders);
+        return object;
+      };
+      if (name == "append") tree.Append(holder, TokensOf(argument));
+      if (name == "truncate") tree.Truncate(holder, argument.As<Napi::Number>().Uint32Value());
+      if (name == "erase") tree.Erase(holder);
+      if (name == "longest") {
+        answers.Set(i, to_object(tree.Longest(TokensOf(argument))));
+      } else if (name == "longestWhole") {
+        answers.Set(i, to_object(tree.LongestWhole(TokensOf(argument))));
+      } else if (name == "length") {
+        answers.Set(i, tree.Length(holder));
+      } else if (name == "exclusive") {
+        answers.Set(i, tree.Exclusive(holder));
+      } else {
+        answers.Set(i, static_cast<double>(tree.size()));
+      }
+    }
+    return answers;
+  });
+}
+
+// largestLogits(logits, k, updates: [token, logit][]): { largest, top: tokens }
+Napi::Value RunLargestLogits(const Napi::CallbackInfo& info) {
+  const Napi::Env env = info.Env();
+  return AtEdge(env, [&]() -> Napi::Value {
+    const auto array = info[0].As<Napi::Float32Array>();
+    std::vector<float> logits(array.Data(), array.Data() + array.ElementLength());
+    LogitIndex index;
+    index.Build(logits.data(), logits.size());
+    const auto updates = info[2].As<Napi::Array>();
+    for (uint32_t i = 0; i < updates.Length(); ++i) {
+      const auto update = updates.Get(i).As<Napi::Array>();
+      const uint32_t token = update.Get(0u).As<Napi::Number>().Uint32Value();
+      logits[token] = update.Get(1u).As<Napi::Number>().FloatValue();
+      index.Update(token);
+    }
+    std::vector<llama_token_data> top;
+    index.LargestK(info[1].As<Napi::Number>().Uint32Value(), top);
+    Napi::Array tokens = Napi::Array::New(env, top.size());
+    for (uint32_t i = 0; i < top.size(); ++i) tokens.Set(i, top[i].id);
+    Napi::Object result = Napi::Object::New(env);
+    result.Set("largest", static_cast<double>(index.Largest()));
+    result.Set("top", tokens);
     return result;
   });
 }
@@ -105,6 +180,8 @@ Napi::Object Init(Napi::Env env, Napi::Object exports) {
   exports.Set("readGguf", Napi::Function::New<ReadGgufBytes>(env, "readGguf"));
   exports.Set("textStream", Napi::Function::New<RunTextStream>(env, "textStream"));
   exports.Set("attention", Napi::Function::New<RunAttention>(env, "attention"));
+  exports.Set("prefixTree", Napi::Function::New<RunPrefixTree>(env, "prefixTree"));
+  exports.Set("largestLogits", Napi::Function::New<RunLargestLogits>(env, "largestLogits"));
   exports.Set("planStep", Napi::Function::New<RunPlanStep>(env, "planStep"));
   return exports;
 }

@@ -41,12 +41,30 @@ export interface AttentionInput {
   threads: number;
 }
 
+export type PrefixTreeOperation =
+  | [name: "append", holder: number, tokens: Int32Array]
+  | [name: "truncate", holder: number, length: number]
+  | [name: "erase" | "length" | "exclusive", holder: number]
+  | [name: "longest" | "longestWhole", holder: -1, tokens: Int32Array];
+
+export interface PrefixMatch {
+  length: number;
+  holders: number[];
+}
+
 interface TestingAddon {
   setErrorClass(errorClass: typeof ColdstartError): void;
   readGguf(bytes: Uint8Array, arrayLimit: number): GgufHeader;
   textStream(stop: string[], pieces: Uint8Array[]): Streamed;
   /** [tokens][heads][headSize], by ggml's CPU back end. */
   attention(input: AttentionInput): Float32Array;
+  /** Answers to operations on one tree: its size, a match, a number. */
+  prefixTree(operations: PrefixTreeOperation[]): (number | PrefixMatch)[];
+  largestLogits(
+    logits: Float32Array,
+    k: number,
+    updates: [token: number, logit: number][],
+  ): { largest: number; top: number[] };
   planStep(requests: Pending[], budget: { tokens: number; prompts: number }, start: number): number[];
 }
 
