@@ -23,8 +23,11 @@ export interface LoadOptions {
   mlock?: boolean;
   /** Look for NaN and infinite weights while loading. Reads the whole file. Default false. */
   checkTensors?: boolean;
-  /** CPU threads to compute with. Default: the cores available, counting two hyperthreads as one. */
-  threads?: number;
+  /**
+   * CPU threads to compute with. Default `"auto"`: as many as there are cores, counting two hyperthreads as one, and fewer
+   * while other processes need the cores. The tokens do not depend on it.
+   */
+  threads?: number | "auto";
   /** Most tokens computed in one step. Default 512. */
   batchSize?: number;
   /** Most prompt tokens computed in a step in which other generations get a token. Default 128. */
@@ -169,6 +172,7 @@ function checkLoad(path: string, read: OptionReader, notes: string[]): NativeEng
   if (flashAttention === false && !["f32", "f16", "bf16"].includes(valueType)) {
     throw invalidOption("kvCache.valueType", valueType, "f32, f16 or bf16 when flashAttention is false");
   }
+  const adaptThreads = (read.raw("threads") ?? "auto") === "auto";
   return {
     path,
     gpuLayers: checkGpuLayers(read, notes),
@@ -185,7 +189,8 @@ function checkLoad(path: string, read: OptionReader, notes: string[]): NativeEng
     prefillBudget: read.integer("prefillBudget", 1, 65_536, 128),
     parallel,
     maxQueue: read.integer("maxQueue", 0, INT32_MAX, 1024),
-    threads: read.integer("threads", 1, 512, defaultThreads()),
+    threads: adaptThreads ? defaultThreads() : read.integer("threads", 1, 512, 1),
+    adaptThreads,
     keyType,
     valueType,
     flashAttention: FLASH_ATTENTION[`${flashAttention}`],

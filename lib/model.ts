@@ -53,7 +53,7 @@ export interface Placement {
   };
   /** Layers on GPUs; the output layer counts as one. */
   gpuLayers: number;
-  /** CPU threads. */
+  /** Most CPU threads; `status()` says how many are in use. */
   threads: number;
   devices: {
     /** `"CPU"`, `"CUDA0"`, … */
@@ -81,6 +81,8 @@ export interface ModelStatus {
   waiting: number;
   /** Steps computed since loading. */
   steps: number;
+  /** CPU threads in use. */
+  threads: number;
   kvCache: {
     /** Tokens it can hold. */
     capacity: number;
@@ -146,9 +148,9 @@ export class Model implements AsyncDisposable {
 
   /** What the model is doing at this moment. */
   status(): ModelStatus {
-    const { running, waiting, kvUsed, kvAtWork, hostBytes, steps } = this.#engine.status();
+    const { running, waiting, kvUsed, kvAtWork, hostBytes, steps, threads } = this.#engine.status();
     const { capacity } = this.placement.kvCache;
-    return { running, waiting, steps, kvCache: { capacity, used: kvUsed, atWork: kvAtWork, hostBytes } };
+    return { running, waiting, steps, threads, kvCache: { capacity, used: kvUsed, atWork: kvAtWork, hostBytes } };
   }
 
   /** True once `dispose()` was called or the engine ended by itself. */

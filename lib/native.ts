@@ -49,6 +49,7 @@ export interface NativeEngineOptions {
   parallel: number;
   maxQueue: number;
   threads: number;
+  adaptThreads: boolean;
   keyType: string;
   valueType: string;
   flashAttention: -1 | 0 | 1;
@@ -177,6 +178,7 @@ export interface NativeStatus {
   kvAtWork: number;
   hostBytes: number;
   steps: number;
+  threads: number;
 }
 
 export interface NativeEngine {

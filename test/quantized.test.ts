@@ -24,7 +24,7 @@ describe("a model with 4-bit weights", () => {
         layers: 2,
         heads: 4,
         keyValueHeads: 2,
-        contextLength: 512,
+        contextLength: 1024,
         tied: false,
       }),
     );
@@ -40,6 +40,17 @@ describe("a model with 4-bit weights", () => {
       return result.logprobs![0]!.top.sort((a, b) => a.token - b.token).map(({ logprob }) => logprob);
     });
   }
+
+  it("gives the same tokens, and log-probabilities bit by bit, with any number of threads", async () => {
+    const run = (threads: number) =>
+      withModel({ path: file, threads, contextLength: 1024 }, async (model) => {
+        const long = Array.from({ length: 700 }, (_, i) => 300 + ((i * 7919) % 700));
+        const { tokens, logprobs } = await model.generate(long, { maxTokens: 40, seed: 3, logprobs: 5 }).result;
+        return { tokens, logprobs };
+      });
+    const one = await run(1);
+    for (const threads of [2, 3]) assert.deepEqual(await run(threads), one);
+  });
 
   for (const length of [2, 15, 16, 17, 33, 64, 200]) {
     it(`computes a prompt of ${length} tokens at once as token by token`, async () => {

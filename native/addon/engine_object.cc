@@ -214,6 +214,7 @@ Napi::Value EngineObject::Status(const Napi::CallbackInfo& info) {
     object.Set("kvAtWork", status.kv_at_work);
     object.Set("hostBytes", static_cast<double>(status.host_bytes));
     object.Set("steps", static_cast<double>(status.steps));
+    object.Set("threads", status.threads);
     return object;
   });
 }

@@ -127,6 +127,7 @@ EngineOptions ReadEngineOptions(const Napi::Object& object) {
   options.prefix_cache = fields.Bool("prefixCache");
   options.host_cache_bytes = fields.Int<uint64_t>("hostCacheBytes");
   options.deterministic = fields.Bool("deterministic");
+  options.adapt_threads = fields.Bool("adaptThreads");
   options.context.cells = fields.Int<uint32_t>("kvCells");
   options.context.unified = fields.Bool("kvUnified");
   options.context.batch_size = fields.Int<uint32_t>("batchSize");

@@ -160,6 +160,9 @@ void Engine::Open() {
                                 .parallel = options_.context.parallel,
                                 .reuse_multiple = options_.deterministic ? options_.context.batch_size : 1,
                                 .host_bytes = options_.prefix_cache ? options_.host_cache_bytes : 0});
+  // With layers on a GPU, CPU threads are idle at times because there is nothing for them.
+  const bool on_cpu = options_.model.gpu_layers == 0 || !llama_supports_gpu_offload();
+  if (options_.adapt_threads && options_.context.threads > 1 && on_cpu) governor_.emplace(options_.context.threads);
   ReportLoaded(std::move(header), model.get());
   vocab_ = llama_model_get_vocab(model.get());
   const std::lock_guard lock(mutex_);
@@ -201,11 +204,36 @@ void Engine::ServeUntilStopped() {
     DropCancelled();
     Admit();
     RefuseBeyondQueue();
+    const uint64_t steps = steps_;
     Step();
+    GovernThreads(steps_ != steps);
     EraseDone();
     NoteStatus();
     FlushInTime();
   }
+}
+
+// `computed`: a step has just been computed.
+void Engine::GovernThreads(bool computed) {
+  constexpr double kStretch = 0.03;  // seconds: ten turns of the scheduler
+  if (!governor_) return;
+  if (!computed) return stretch_.reset();
+  if (!compute_clock_) compute_clock_.emplace(governor_->threads());
+  const Clock::time_point now = Clock::now();
+  if (!stretch_) {
+    if (const std::optional<double> cpu = compute_clock_->Seconds()) stretch_.emplace(now, *cpu);
+    return;
+  }
+  const double wall = Milliseconds(stretch_->first, now) / 1000;
+  if (wall < kStretch) return;
+  const uint32_t before = governor_->threads();
+  const std::optional<double> cpu = compute_clock_->Seconds();
+  if (cpu) governor_->Observe(wall, *cpu - stretch_->second);
+  stretch_.reset();
+  if (governor_->threads() == before && cpu) return;
+  const auto threads = static_cast<int32_t>(governor_->threads());
+  llama_set_n_threads(context_.get(), threads, threads);
+  compute_clock_.reset();
 }
 
 void Engine::NoteStatus() {
@@ -214,7 +242,8 @@ void Engine::NoteStatus() {
                             .kv_used = cache_->used(),
                             .kv_at_work = cache_->at_work(),
                             .host_bytes = cache_->host_bytes(),
-                            .steps = steps_};
+                            .steps = steps_,
+                            .threads = governor_ ? governor_->threads() : options_.context.threads};
   const std::lock_guard lock(mutex_);
   status_ = status;
 }
@@ -472,7 +501,8 @@ void Engine::SampleRows(const std::vector<Rows>& rows) {
   std::vector<std::optional<Error>> errors(rows.size());
   const auto count = static_cast<int64_t>(rows.size());
   // On the threads that ggml computes with, which wait for more work at this moment.
-#pragma omp parallel for schedule(dynamic, 1) num_threads(static_cast <int>(options_.context.threads)) if (count > 1)
+  [[maybe_unused]] const uint32_t threads = governor_ ? governor_->threads() : options_.context.threads;
+#pragma omp parallel for schedule(dynamic, 1) num_threads(threads) if (count > 1)
   for (int64_t i = 0; i < count; ++i) {
     const auto at = static_cast<size_t>(i);
     try {

@@ -16,10 +16,12 @@
 #include <vector>
 
 #include "engine/batch.h"
+#include "engine/compute_clock.h"
 #include "engine/job.h"
 #include "engine/kv_cache.h"
 #include "engine/outbox.h"
 #include "engine/request.h"
+#include "engine/thread_governor.h"
 #include "loading/loaded_model.h"
 
 namespace coldstart {
@@ -35,6 +37,8 @@ struct EngineOptions {
   uint64_t host_cache_bytes = 0;  // for prefixes that had to leave the KV cache
   // Results that do not depend on what else runs: each sequence in a pool and in steps of its own.
   bool deterministic = false;
+  // Use fewer than context.threads threads while others need the cores.
+  bool adapt_threads = false;
 };
 
 // What the engine is doing, as of its last step.
@@ -45,6 +49,7 @@ struct EngineStatus {
   uint32_t kv_at_work = 0;  // of them, of running requests; the others are kept for later
   uint64_t host_bytes = 0;  // of states in main memory
   uint64_t steps = 0;       // since loading
+  uint32_t threads = 0;     // in use
 };
 
 class Engine {
@@ -122,6 +127,7 @@ class Engine {
   void EraseDone();
   void FlushInTime();
   void NoteStatus();
+  void GovernThreads(bool computed);
 
   EngineOptions options_;
   Outbox outbox_;
@@ -146,6 +152,10 @@ class Engine {
   // The flags of the requests in the batch that is being computed; read by ggml's threads, too.
   std::vector<const std::atomic<bool>*> computing_;
   uint64_t steps_ = 0;
+  std::optional<ThreadGovernor> governor_;
+  std::optional<ComputeClock> compute_clock_;
+  // Since when, and how much CPU time had been used then, while steps follow one another.
+  std::optional<std::pair<Clock::time_point, double>> stretch_;
   // Something that the other side should know at once, such as a first token.
   bool urgent_ = false;
   Clock::time_point last_flush_;

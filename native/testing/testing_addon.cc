@@ -9,6 +9,7 @@
 #include "engine/prefix_tree.h"
 #include "engine/scheduler.h"
 #include "engine/text_stream.h"
+#include "engine/thread_governor.h"
 #include "loading/gguf.h"
 #include "testing/attention.h"
 
@@ -124,6 +125,21 @@ Napi::Value RunLargestLogits(const Napi::CallbackInfo& info) {
   });
 }
 
+// threadGovernor(most, [[wall, cpu]]): the threads in use after each
+Napi::Value RunThreadGovernor(const Napi::CallbackInfo& info) {
+  const Napi::Env env = info.Env();
+  ThreadGovernor governor(info[0].As<Napi::Number>().Uint32Value());
+  const auto stretches = info[1].As<Napi::Array>();
+  Napi::Array threads = Napi::Array::New(env, stretches.Length());
+  for (uint32_t i = 0; i < stretches.Length(); ++i) {
+    const auto stretch = stretches.Get(i).As<Napi::Array>();
+    governor.Observe(stretch.Get(0u).As<Napi::Number>().DoubleValue(),
+                     stretch.Get(1u).As<Napi::Number>().DoubleValue());
+    threads.Set(i, governor.threads());
+  }
+  return threads;
+}
+
 // planStep([{ tokens, decoding }], { tokens, prompts }, start): number[]
 Napi::Value RunPlanStep(const Napi::CallbackInfo& info) {
   const Napi::Env env = info.Env();
@@ -182,6 +198,7 @@ Napi::Object Init(Napi::Env env, Napi::Object exports) {
   exports.Set("attention", Napi::Function::New<RunAttention>(env, "attention"));
   exports.Set("prefixTree", Napi::Function::New<RunPrefixTree>(env, "prefixTree"));
   exports.Set("largestLogits", Napi::Function::New<RunLargestLogits>(env, "largestLogits"));
+  exports.Set("threadGovernor", Napi::Function::New<RunThreadGovernor>(env, "threadGovernor"));
   exports.Set("planStep", Napi::Function::New<RunPlanStep>(env, "planStep"));
   return exports;
 }

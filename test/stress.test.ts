@@ -1,0 +1,103 @@
+// Many requests of all kinds at a time: none is lost, none disturbs another, and nothing is left behind.
+
+import assert from "node:assert/strict";
+import fc from "fast-check";
+import { loadModel, type GenerateOptions, type LoadOptions, type Model } from "../lib/index.js";
+import { TINY_STORIES } from "./support/models.js";
+
+const REQUESTS = 1000;
+
+/** Parts of prompts: requests share some of them, in order, so that they have prefixes of many lengths in common. */
+const PARTS = [
+  "Once there was a girl named Mia.",
+  " She had a red ball.",
+  " One day she went to the park.",
+  " The ball was lost.",
+  " She was sad.",
+];
+
+interface Kind {
+  parts: number;
+  own: number;
+  maxTokens: number;
+  /** Cancelled after so many chunks; undefined: never. */
+  cancelAfter: number | undefined;
+}
+
+const kind: fc.Arbitrary<Kind> = fc.record({
+  parts: fc.integer({ min: 1, max: PARTS.length }),
+  own: fc.nat(30),
+  maxTokens: fc.integer({ min: 1, max: 80 }),
+  cancelAfter: fc.option(fc.nat(6), { nil: undefined, freq: 3 }),
+});
+
+async function prompts(model: Model, kinds: Kind[]): Promise<number[][]> {
+  const beginnings = await Promise.all(PARTS.map((_, i) => model.tokenize(PARTS.slice(0, i + 1).join(""))));
+  return kinds.map(({ parts, own }) => [
+    ...beginnings[parts - 1]!,
+    ...Array.from({ length: own }, (_, i) => 300 + ((own * 17 + i * 31) % 300)),
+  ]);
+}
+
+function options({ maxTokens }: Kind): GenerateOptions {
+  return { temperature: 0, maxTokens, logitBias: { 2: -Infinity } };
+}
+
+/** The tokens that came, all of them when it was not cancelled. */
+async function run(model: Model, prompt: number[], one: Kind): Promise<number[]> {
+  const generation = model.generate(prompt, options(one));
+  const tokens: number[] = [];
+  let chunks = 0;
+  if (one.cancelAfter === 0) generation.cancel();
+  for await (const chunk of generation) {
+    tokens.push(...chunk.tokens);
+    if (++chunks === one.cancelAfter) generation.cancel();
+  }
+  const result = await generation.result;
+  assert.deepEqual(tokens, result.tokens);
+  assert.equal(result.finishReason, result.tokens.length < one.maxTokens ? "aborted" : "length");
+  return tokens;
+}
+
+async function stress(load: LoadOptions, seed: number): Promise<void> {
+  const model = await loadModel(TINY_STORIES, { threads: 1, maxQueue: REQUESTS, ...load });
+  const kinds = fc.sample(kind, { numRuns: REQUESTS, seed });
+  const texts = await prompts(model, kinds);
+  const together = await Promise.all(kinds.map((one, i) => run(model, texts[i]!, one)));
+
+  // Everything is free or kept for later …
+  while (model.status().running > 0) await new Promise((resolve) => setTimeout(resolve, 5));
+  const { kvCache, running, waiting } = model.status();
+  assert.deepEqual([running, waiting, kvCache.atWork], [0, 0, 0]);
+  assert.ok(kvCache.used <= kvCache.capacity);
+  // … and llama.cpp has as much room as that says: prompts take all of it, which works only if no cell was lost.
+  const { contextLength } = model.placement;
+  const fill = Math.floor(kvCache.capacity / contextLength);
+  const fillers = Array.from({ length: fill }, (_, k) =>
+    model.generate(
+      Array.from({ length: contextLength - 1 }, (_, i) => 300 + ((i * 7 + k) % 300)),
+      { maxTokens: 1, logitBias: { 2: -Infinity } },
+    ),
+  );
+  for (const { result } of fillers) assert.equal((await result).usage.completionTokens, 1);
+
+  // Each has the tokens that it has alone.
+  let checked = 0;
+  for (const [i, one] of kinds.entries()) {
+    const alone = (await model.generate(texts[i]!, options(one)).result).tokens;
+    assert.deepEqual(together[i], alone.slice(0, together[i]!.length), `request ${i}`);
+    checked += together[i]!.length;
+  }
+  assert.ok(checked > 10 * REQUESTS);
+  await model.dispose();
+}
+
+describe(`${REQUESTS} requests of random lengths, beginnings and cancellations over 32 sequences`, () => {
+  it("deterministic: end with the tokens they have alone", () =>
+    stress({ deterministic: true, parallel: 32, batchSize: 64 }, 1)).timeout(180_000);
+
+  it("in a unified KV cache too small for all, with prefixes in main memory: likewise", () =>
+    stress({ parallel: 32, kvCache: { capacity: 1024, hostMemory: 4 * 2 ** 20 } }, 2)).timeout(180_000);
+
+  it("in a split KV cache: likewise", () => stress({ parallel: 32, kvCache: { layout: "split" } }, 3)).timeout(180_000);
+});
