@@ -9,6 +9,7 @@
  * | `INVALID_OPTION` | an option has a wrong name, type or value |
  * | `INVALID_GRAMMAR` | the grammar cannot be parsed or satisfied |
  * | `CONTEXT_OVERFLOW` | prompt and `maxTokens` do not fit the context length |
+ * | `INVALID_SNAPSHOT` | a saved session is damaged, or of another model, version or KV cache |
  * | `QUEUE_FULL` | as many requests wait as `maxQueue` allows |
  * | `OUT_OF_MEMORY` | the system or a device refused memory |
  * | `LOAD_FAILED` | llama.cpp could not load the model; the message has its reason |
@@ -26,6 +27,7 @@ export type ErrorCode =
   | "INVALID_OPTION"
   | "INVALID_GRAMMAR"
   | "CONTEXT_OVERFLOW"
+  | "INVALID_SNAPSHOT"
   | "QUEUE_FULL"
   | "OUT_OF_MEMORY"
   | "LOAD_FAILED"

@@ -80,6 +80,7 @@ export class Generation implements AsyncIterable<GenerationChunk> {
   readonly #seed: number;
   readonly #signal: AbortSignal | undefined;
   readonly #cancel: () => void;
+  readonly #atEnd: ((finished: NativeFinished | undefined) => void) | undefined;
   readonly #texts: string[] = [];
   readonly #tokens: number[] = [];
   #logprobs: TokenLogprob[] | undefined;
@@ -90,14 +91,22 @@ export class Generation implements AsyncIterable<GenerationChunk> {
   #wakeReader: (() => void) | undefined;
 
   /** @internal Use `model.generate()`. */
-  constructor(engine: Engine, { request, signal }: CheckedRequest) {
+  constructor(
+    engine: Engine,
+    { request, signal }: CheckedRequest,
+    atEnd?: (finished: NativeFinished | undefined) => void,
+  ) {
+    this.#atEnd = atEnd;
     this.result = this.#settled.promise;
     this.#seed = request.seed;
     this.#signal = signal;
     this.#cancel = engine.submit(request, {
       chunk: (chunk) => this.#onChunk(chunk),
       finished: (finished) => this.#onFinished(finished),
-      failed: (error) => this.#onEnd(error),
+      failed: (error) => {
+        this.#atEnd?.(undefined);
+        this.#onEnd(error);
+      },
     });
     signal?.addEventListener("abort", this.#cancel, { once: true });
   }
@@ -167,6 +176,7 @@ export class Generation implements AsyncIterable<GenerationChunk> {
   }
 
   #onFinished(finished: NativeFinished): void {
+    this.#atEnd?.(finished);
     const { completionTokens, decodeMs } = finished;
     this.#settled.resolve({
       text: this.#texts.join(""),

@@ -17,4 +17,5 @@ export { inspectGguf, type GgufInfo } from "./inspect-gguf.js";
 export { loadModel, type KvCacheType, type LoadOptions } from "./load-model.js";
 export { Model, type ModelInfo, type ModelStatus, type Placement } from "./model.js";
 export type { MetadataArray, MetadataValue } from "./native.js";
+export { Session } from "./session.js";
 export { version, type Versions } from "./version.js";

@@ -5,9 +5,12 @@ import { fileURLToPath } from "node:url";
 import { listDevices, withAvailableMemory } from "./devices.js";
 import { Engine } from "./engine.js";
 import { ColdstartError } from "./errors.js";
+import { fingerprint } from "./fingerprint.js";
 import { Model, type Placement } from "./model.js";
 import type { NativeEngineOptions, NativeLoaded } from "./native.js";
 import { invalidOption, OptionReader } from "./options.js";
+import type { SnapshotOrigin } from "./snapshot.js";
+import { version } from "./version.js";
 
 /** Types of a KV cache's keys and values: fewer bits, less memory, some loss. */
 export type KvCacheType = "f32" | "f16" | "bf16" | "q8_0" | "q4_0" | "q4_1" | "iq4_nl" | "q5_0" | "q5_1";
@@ -277,5 +280,14 @@ function toModel(
     chatTemplate: loaded.chatTemplate === "" ? undefined : loaded.chatTemplate,
     metadata: header.metadata,
   };
-  return new Model(engine, info, placement, nextSeed);
+  let origin: Promise<SnapshotOrigin> | undefined;
+  const readOrigin = async (): Promise<SnapshotOrigin> => ({
+    fingerprint: await fingerprint(native.path, header.dataOffset),
+    release: version().llamaCpp,
+    keyType: native.keyType,
+    valueType: native.valueType,
+    layout: placement.kvCache.layout,
+    parallel: native.kvUnified ? 0 : native.parallel,
+  });
+  return new Model(engine, info, placement, nextSeed, () => (origin ??= readOrigin()));
 }

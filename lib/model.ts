@@ -3,6 +3,8 @@ import { checkGenerate, checkTokens, type GenerateOptions, type Prompt } from ".
 import { Generation } from "./generation.js";
 import type { MetadataValue } from "./native.js";
 import { invalidOption, OptionReader } from "./options.js";
+import { Session } from "./session.js";
+import type { SnapshotOrigin } from "./snapshot.js";
 
 /** What is known of a loaded model. */
 export interface ModelInfo {
@@ -102,13 +104,21 @@ export class Model implements AsyncDisposable {
 
   readonly #engine: Engine;
   readonly #nextSeed: () => number;
+  readonly #origin: () => Promise<SnapshotOrigin>;
 
   /** @internal Use `loadModel()`. */
-  constructor(engine: Engine, info: ModelInfo, placement: Placement, nextSeed: () => number) {
+  constructor(
+    engine: Engine,
+    info: ModelInfo,
+    placement: Placement,
+    nextSeed: () => number,
+    origin: () => Promise<SnapshotOrigin>,
+  ) {
     this.#engine = engine;
     this.info = info;
     this.placement = placement;
     this.#nextSeed = nextSeed;
+    this.#origin = origin;
   }
 
   /**
@@ -119,6 +129,17 @@ export class Model implements AsyncDisposable {
    */
   generate(prompt: Prompt, options: GenerateOptions = {}): Generation {
     return new Generation(this.#engine, checkGenerate(prompt, options, this.placement.contextLength, this.#nextSeed));
+  }
+
+  /** A text that grows, empty or beginning with `tokens`. Nothing is computed yet. */
+  session(tokens: readonly number[] | Int32Array = []): Session {
+    const host = {
+      engine: this.#engine,
+      contextLength: this.placement.contextLength,
+      nextSeed: this.#nextSeed,
+      origin: this.#origin,
+    };
+    return new Session(host, Int32Array.from(checkTokens("tokens", tokens)));
   }
 
   /**

@@ -83,6 +83,8 @@ export interface NativeSampling {
 
 export interface NativeRequest extends NativeSampling {
   id: number;
+  /** What the prompt continues; it is no beginning of a text then. */
+  history: Int32Array;
   prompt: string | Int32Array;
   parseSpecial: boolean;
   /** 0: only compute the prompt. */
@@ -91,6 +93,8 @@ export interface NativeRequest extends NativeSampling {
   priority: number;
   /** With maxTokens 0: also save the state. */
   snapshot: boolean;
+  /** Tell the tokens of prompt and answer at the end. */
+  reportTokens: boolean;
   stop: string[];
   /** Cancelled before it starts: it ends at once, with nothing computed. */
   cancelled: boolean;
@@ -150,6 +154,7 @@ export interface NativeFinished {
   id: number;
   reason: "stop" | "stopString" | "length" | "context" | "aborted";
   stopString: string;
+  tokens?: Int32Array;
   promptTokens: number;
   completionTokens: number;
   cachedTokens: number;

@@ -48,10 +48,12 @@ class EngineBinding : public std::enable_shared_from_this<EngineBinding> {
     const llama_vocab* vocab = Vocab();
     for (const llama_logit_bias& bias : request.sampling.logit_bias) CheckTokens(vocab, {bias.token});
     const bool is_text = prompt.IsString();
+    request.prompt = ReadTokens(object.Get("history"), "history");
     if (!is_text) {
-      request.prompt = ReadTokens(prompt, "prompt");
-      CheckTokens(vocab, request.prompt);
+      const std::vector<llama_token> tokens = ReadTokens(prompt, "prompt");
+      request.prompt.insert(request.prompt.end(), tokens.begin(), tokens.end());
     }
+    CheckTokens(vocab, request.prompt);
     cancel_flags_[request.id] = request.cancelled;
     UpdateReference();
     if (!is_text) return engine_->Submit(std::move(request));
@@ -61,8 +63,10 @@ class EngineBinding : public std::enable_shared_from_this<EngineBinding> {
                      text = ReadString(prompt, "prompt"),
                      parse_special = ReadBool(object.Get("parseSpecial"), "parseSpecial")]() mutable {
       try {
-        request.prompt =
-            ::coldstart::Tokenize(llama_model_get_vocab(model.get()), text, /*add_special=*/true, parse_special);
+        const bool begins = request.prompt.empty();
+        const std::vector<llama_token> tokens =
+            ::coldstart::Tokenize(llama_model_get_vocab(model.get()), text, /*add_special=*/begins, parse_special);
+        request.prompt.insert(request.prompt.end(), tokens.begin(), tokens.end());
         self->engine_->Submit(std::move(request));
       } catch (...) {
         self->engine_->outbox().Push(Failed{request.id, CurrentError("Tokenizing")});

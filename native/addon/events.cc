@@ -104,6 +104,11 @@ struct ToObject {
     object.Set("id", event.id);
     object.Set("reason", ReasonName(event.reason));
     object.Set("stopString", event.stop_string);
+    if (event.tokens) {
+      Napi::Int32Array tokens = Napi::Int32Array::New(env, event.tokens->size());
+      std::copy(event.tokens->begin(), event.tokens->end(), tokens.Data());
+      object.Set("tokens", tokens);
+    }
     object.Set("promptTokens", event.prompt_tokens);
     object.Set("completionTokens", event.completion_tokens);
     object.Set("cachedTokens", event.cached_tokens);

@@ -148,6 +148,7 @@ Request ReadRequest(const Napi::Object& object) {
   request.overflow = ReadOverflow(fields.String("overflow"));
   request.priority = fields.Int<int32_t>("priority");
   request.snapshot = fields.Bool("snapshot");
+  request.report_tokens = fields.Bool("reportTokens");
   request.stop = fields.Strings("stop");
   *request.cancelled = fields.Bool("cancelled");
 

@@ -612,6 +612,7 @@ void Engine::Finish(Job& job, FinishReason reason) {
       .id = job.request.id,
       .reason = reason,
       .stop_string = job.stream.matched_stop() == nullptr ? "" : *job.stream.matched_stop(),
+      .tokens = job.request.report_tokens ? std::optional(job.tokens) : std::nullopt,
       .prompt_tokens = static_cast<uint32_t>(job.request.prompt.size()),
       .completion_tokens = job.generated,
       .cached_tokens = job.cached,

@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <functional>
 #include <mutex>
+#include <optional>
 #include <string>
 #include <variant>
 #include <vector>
@@ -63,7 +64,8 @@ enum class FinishReason { kStop, kStopString, kLength, kContext, kAborted };
 struct Finished {
   uint32_t id;
   FinishReason reason;
-  std::string stop_string;  // the one that matched
+  std::string stop_string;                         // the one that matched
+  std::optional<std::vector<llama_token>> tokens;  // of prompt and answer, with report_tokens
   uint32_t prompt_tokens;
   uint32_t completion_tokens;
   uint32_t cached_tokens;   // prompt tokens that were not computed again

@@ -29,8 +29,9 @@ struct Request {
   std::vector<llama_token> prompt;
   std::optional<uint32_t> max_tokens;  // none: as many as the context holds; 0: only compute the prompt
   Overflow overflow = Overflow::kError;
-  int32_t priority = 0;   // higher ones start first
-  bool snapshot = false;  // with max_tokens 0: also save the state
+  int32_t priority = 0;        // higher ones start first
+  bool snapshot = false;       // with max_tokens 0: also save the state
+  bool report_tokens = false;  // tell the whole text's tokens at the end
   std::vector<std::string> stop;
   SamplingOptions sampling;
   Clock::time_point submitted;
