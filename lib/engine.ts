@@ -125,6 +125,9 @@ export class Engine {
         case "failed":
           this.#take(event.id)?.failed(event.error);
           break;
+        case "trouble":
+          process.emitWarning(event.error.message, { type: "ColdstartWarning", code: event.error.code });
+          break;
         case "closed":
           this.#end(event.error);
           break;

@@ -11,6 +11,7 @@
  * | `CONTEXT_OVERFLOW` | prompt and `maxTokens` do not fit the context length |
  * | `INVALID_SNAPSHOT` | a saved session is damaged, or of another model, version or KV cache |
  * | `QUEUE_FULL` | as many requests wait as `maxQueue` allows |
+ * | `SPILL_FAILED` | only in warnings: a prefix could not be kept in `kvCache.spill.directory` |
  * | `OUT_OF_MEMORY` | the system or a device refused memory |
  * | `LOAD_FAILED` | llama.cpp could not load the model; the message has its reason |
  * | `TOKENIZE_FAILED` | the vocabulary cannot represent the text |
@@ -29,6 +30,7 @@ export type ErrorCode =
   | "CONTEXT_OVERFLOW"
   | "INVALID_SNAPSHOT"
   | "QUEUE_FULL"
+  | "SPILL_FAILED"
   | "OUT_OF_MEMORY"
   | "LOAD_FAILED"
   | "TOKENIZE_FAILED"

@@ -1,6 +1,7 @@
 import { randomInt } from "node:crypto";
 import fs from "node:fs";
 import os from "node:os";
+import { resolve } from "node:path";
 import { fileURLToPath } from "node:url";
 import { listDevices, withAvailableMemory } from "./devices.js";
 import { Engine } from "./engine.js";
@@ -51,8 +52,13 @@ export interface LoadOptions {
     layout?: "unified" | "split";
     /** Tokens it holds, of all generations and of what is kept for later. Default: `contextLength`; split: for each of `parallel`. */
     capacity?: number;
-    /** Bytes of main memory for prefixes that had to leave the KV cache. Default 256 MiB; taken as needed. */
-    hostMemory?: number;
+    /** Where prefixes go that had to leave the KV cache, to come back when they are asked for again. */
+    spill?: {
+      /** Most bytes of them, taken as needed; 0 drops them. Default 256 MiB. */
+      bytes?: number;
+      /** Keep them in files of this directory, which have no names there and vanish with the process. Default: in main memory. */
+      directory?: string;
+    };
   };
   /** Keep what was computed, for prompts that begin alike. Default true. */
   prefixCache?: boolean;
@@ -153,7 +159,8 @@ export function toPath(path: unknown): string {
 }
 
 function checkLoad(path: string, read: OptionReader, notes: string[]): NativeEngineOptions {
-  const kvCache = read.nested("kvCache", ["keyType", "valueType", "layout", "capacity", "hostMemory"]);
+  const kvCache = read.nested("kvCache", ["keyType", "valueType", "layout", "capacity", "spill"]);
+  const spill = kvCache.nested("spill", ["bytes", "directory"]);
   const deterministic = read.boolean("deterministic", false);
   const layout = kvCache.choice("layout", ["unified", "split"] as const, deterministic ? "split" : "unified");
   if (deterministic && layout === "unified") {
@@ -185,7 +192,8 @@ function checkLoad(path: string, read: OptionReader, notes: string[]): NativeEng
     contextLength,
     kvCells: kvCache.integer("capacity", Math.max(1, contextLength * pools), INT32_MAX, 0),
     kvUnified: layout === "unified",
-    hostCacheBytes: kvCache.integer("hostMemory", 0, Number.MAX_SAFE_INTEGER, 256 * MIB),
+    spillBytes: spill.integer("bytes", 0, Number.MAX_SAFE_INTEGER, 256 * MIB),
+    spillDirectory: checkDirectory(spill.string("directory", "")),
     prefixCache: read.boolean("prefixCache", true),
     deterministic,
     batchSize: read.integer("batchSize", 1, 65_536, 512),
@@ -198,6 +206,15 @@ function checkLoad(path: string, read: OptionReader, notes: string[]): NativeEng
     valueType,
     flashAttention: FLASH_ATTENTION[`${flashAttention}`],
   };
+}
+
+/** An absolute path, or "" where none was given. */
+function checkDirectory(directory: string): string {
+  if (directory === "") return "";
+  if (!fs.statSync(directory, { throwIfNoEntry: false })?.isDirectory()) {
+    throw invalidOption("kvCache.spill.directory", directory, "a directory that exists");
+  }
+  return resolve(directory);
 }
 
 /** Layers for the GPU; -1 for all. */

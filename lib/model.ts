@@ -92,8 +92,8 @@ export interface ModelStatus {
     used: number;
     /** Of them, those of generations under way. */
     atWork: number;
-    /** Bytes of main memory taken by prefixes that had to leave it. */
-    hostBytes: number;
+    /** Bytes of prefixes that had to leave it. */
+    spilledBytes: number;
   };
 }
 
@@ -169,9 +169,9 @@ export class Model implements AsyncDisposable {
 
   /** What the model is doing at this moment. */
   status(): ModelStatus {
-    const { running, waiting, kvUsed, kvAtWork, hostBytes, steps, threads } = this.#engine.status();
+    const { running, waiting, kvUsed, kvAtWork, spilledBytes, steps, threads } = this.#engine.status();
     const { capacity } = this.placement.kvCache;
-    return { running, waiting, steps, threads, kvCache: { capacity, used: kvUsed, atWork: kvAtWork, hostBytes } };
+    return { running, waiting, steps, threads, kvCache: { capacity, used: kvUsed, atWork: kvAtWork, spilledBytes } };
   }
 
   /** True once `dispose()` was called or the engine ended by itself. */

@@ -41,7 +41,9 @@ export interface NativeEngineOptions {
   /** Tokens of the KV cache; 0: what fits contextLength. */
   kvCells: number;
   kvUnified: boolean;
-  hostCacheBytes: number;
+  spillBytes: number;
+  /** Empty: in main memory. */
+  spillDirectory: string;
   prefixCache: boolean;
   deterministic: boolean;
   batchSize: number;
@@ -174,6 +176,7 @@ export type NativeEvent =
   | NativeSnapshot
   | NativeFinished
   | { type: "failed"; id: number; error: ColdstartError }
+  | { type: "trouble"; error: ColdstartError }
   | { type: "closed"; error: ColdstartError };
 
 export interface NativeStatus {
@@ -181,7 +184,7 @@ export interface NativeStatus {
   waiting: number;
   kvUsed: number;
   kvAtWork: number;
-  hostBytes: number;
+  spilledBytes: number;
   steps: number;
   threads: number;
 }

@@ -1,7 +1,11 @@
 // What was computed is used again, and changes no token.
 
 import assert from "node:assert/strict";
+import { mkdtempSync, readdirSync, rmSync } from "node:fs";
+import os from "node:os";
+import path from "node:path";
 import { loadModel, type GenerateOptions, type LoadOptions, type Model } from "../lib/index.js";
+import { coldstartError } from "./support/errors.js";
 import { PROMPT, TINY_STORIES, withModel } from "./support/models.js";
 
 const GREEDY: GenerateOptions = { temperature: 0, maxTokens: 24 };
@@ -92,28 +96,40 @@ for (const [name, options] of layouts) {
 
 describe("the prefix cache under pressure", () => {
   it("drops what was used longest ago first", async () => {
-    await withModel({ contextLength: 128, kvCache: { capacity: 256, hostMemory: 0 }, parallel: 2 }, async (model) => {
-      const [a, b, c] = await Promise.all(NAMES.slice(0, 3).map((name) => story(model, name, 100)));
-      const cached = async (prompt: number[]) =>
-        (await model.generate(prompt, { temperature: 0, maxTokens: 1 }).result).usage.cachedTokens;
-      for (const prompt of [a!, b!]) await cached(prompt);
-      assert.equal(await cached(a!), 99, "a is the newest now");
-      await cached(c!); // b has to go
-      assert.equal(await cached(a!), 99);
-      assert.ok((await cached(b!)) < 20, "b is gone");
-      const { used, capacity } = model.status().kvCache;
-      assert.ok(used <= capacity);
-    });
+    await withModel(
+      { contextLength: 128, kvCache: { capacity: 256, spill: { bytes: 0 } }, parallel: 2 },
+      async (model) => {
+        const [a, b, c] = await Promise.all(NAMES.slice(0, 3).map((name) => story(model, name, 100)));
+        const cached = async (prompt: number[]) =>
+          (await model.generate(prompt, { temperature: 0, maxTokens: 1 }).result).usage.cachedTokens;
+        for (const prompt of [a!, b!]) await cached(prompt);
+        assert.equal(await cached(a!), 99, "a is the newest now");
+        await cached(c!); // b has to go
+        assert.equal(await cached(a!), 99);
+        assert.ok((await cached(b!)) < 20, "b is gone");
+        const { used, capacity } = model.status().kvCache;
+        assert.ok(used <= capacity);
+      },
+    );
   });
 
-  for (const layout of ["unified", "split"] as const) {
-    it(`moves cold prefixes to main memory and back, ${layout}`, async () => {
-      const kvCache = { layout, hostMemory: 64 * 2 ** 20, ...(layout === "unified" && { capacity: 256 }) };
+  const homes: [layout: "unified" | "split", directory: string | undefined][] = [
+    ["unified", undefined],
+    ["split", undefined],
+    ["unified", os.tmpdir()],
+  ];
+  for (const [layout, directory] of homes) {
+    it(`moves cold prefixes from a ${layout} cache to ${directory ? "files" : "main memory"} and back`, async () => {
+      const kvCache = {
+        layout,
+        spill: { bytes: 64 * 2 ** 20, ...(directory && { directory }) },
+        ...(layout === "unified" && { capacity: 256 }),
+      };
       await withModel({ contextLength: 128, kvCache, parallel: 2 }, async (model) => {
         const prompts = await Promise.all(NAMES.map((name) => story(model, name, 100)));
         const expected: number[][] = [];
         for (const prompt of prompts) expected.push((await model.generate(prompt, GREEDY).result).tokens);
-        assert.ok(model.status().kvCache.hostBytes > 100_000, "some have left");
+        assert.ok(model.status().kvCache.spilledBytes > 100_000, "some have left");
         for (const [i, prompt] of prompts.entries()) {
           const { usage, tokens } = await model.generate(prompt, GREEDY).result;
           assert.equal(usage.cachedTokens, 99, "all are still known");
@@ -123,18 +139,43 @@ describe("the prefix cache under pressure", () => {
     });
   }
 
-  it("keeps main memory within its bound", async () => {
-    const hostMemory = 300_000;
-    await withModel({ contextLength: 128, kvCache: { capacity: 256, hostMemory }, parallel: 2 }, async (model) => {
-      for (let i = 0; i < 40; i++) {
-        await model.generate(`One day, ${NAMES[i % 8]} and ${NAMES[(i * 3) % 8]} ${i}`, {
-          maxTokens: 100,
-          logitBias: { 2: -Infinity },
-          seed: i,
-        }).result;
-        assert.ok(model.status().kvCache.hostBytes <= hostMemory);
-      }
+  it("keeps what has left within its bound", async () => {
+    const bytes = 300_000;
+    await withModel(
+      { contextLength: 128, kvCache: { capacity: 256, spill: { bytes } }, parallel: 2 },
+      async (model) => {
+        for (let i = 0; i < 40; i++) {
+          await model.generate(`One day, ${NAMES[i % 8]} and ${NAMES[(i * 3) % 8]} ${i}`, {
+            maxTokens: 100,
+            logitBias: { 2: -Infinity },
+            seed: i,
+          }).result;
+          assert.ok(model.status().kvCache.spilledBytes <= bytes);
+        }
+      },
+    );
+  });
+
+  it("leaves no files, and goes on with a warning when they cannot be made", async () => {
+    const directory = mkdtempSync(path.join(os.tmpdir(), "coldstart-"));
+    const warnings: (Error & { code?: string })[] = [];
+    const listen = (warning: Error) => warnings.push(warning);
+    process.on("warning", listen);
+    const kvCache = { capacity: 256, spill: { directory } };
+    await withModel({ contextLength: 128, kvCache, parallel: 2 }, async (model) => {
+      for (const name of NAMES) await story(model, name, 100);
+      assert.ok(model.status().kvCache.spilledBytes > 100_000);
+      assert.deepEqual(readdirSync(directory), [], "they have no names");
+      rmSync(directory, { recursive: true });
+      for (const name of NAMES) assert.equal((await story(model, `${name} Brown`, 100)).length, 100);
+      await new Promise((resolve) => setTimeout(resolve, 20));
     });
+    process.off("warning", listen);
+    assert.ok(warnings.some(({ code, message }) => code === "SPILL_FAILED" && /No file could be made/.test(message)));
+    await assert.rejects(
+      loadModel(TINY_STORIES, { kvCache }),
+      coldstartError("INVALID_OPTION", /a directory that exists/),
+    );
   });
 
   it("lets generations give way to each other, and all end with the tokens they have alone", async () => {

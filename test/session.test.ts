@@ -124,7 +124,7 @@ describe("a snapshot", () => {
 
   for (const [name, load] of Object.entries<LoadOptions>({
     "a unified KV cache": {},
-    "no memory for prefixes": { kvCache: { hostMemory: 0 } },
+    "no memory for prefixes": { kvCache: { spill: { bytes: 0 } } },
     "no prefix cache": { prefixCache: false },
     "more sequences": { parallel: 32 },
   })) {

@@ -216,7 +216,7 @@ Napi::Value EngineObject::Status(const Napi::CallbackInfo& info) {
     object.Set("waiting", status.waiting);
     object.Set("kvUsed", status.kv_used);
     object.Set("kvAtWork", status.kv_at_work);
-    object.Set("hostBytes", static_cast<double>(status.host_bytes));
+    object.Set("spilledBytes", static_cast<double>(status.spilled_bytes));
     object.Set("steps", static_cast<double>(status.steps));
     object.Set("threads", status.threads);
     return object;

@@ -134,6 +134,12 @@ struct ToObject {
     return object;
   }
 
+  Napi::Object operator()(const Trouble& event) const {
+    Napi::Object object = NewEvent(env, "trouble");
+    object.Set("error", ToJs(env, event.error));
+    return object;
+  }
+
   Napi::Array Logprobs(const std::vector<SampledToken>& tokens) const {
     Napi::Array array = Napi::Array::New(env, tokens.size());
     for (uint32_t i = 0; i < tokens.size(); ++i) {

@@ -125,7 +125,8 @@ EngineOptions ReadEngineOptions(const Napi::Object& object) {
   options.prefill_budget = fields.Int<uint32_t>("prefillBudget");
   options.max_queue = fields.Int<uint32_t>("maxQueue");
   options.prefix_cache = fields.Bool("prefixCache");
-  options.host_cache_bytes = fields.Int<uint64_t>("hostCacheBytes");
+  options.spill_bytes = fields.Int<uint64_t>("spillBytes");
+  options.spill_directory = fields.String("spillDirectory");
   options.deterministic = fields.Bool("deterministic");
   options.adapt_threads = fields.Bool("adaptThreads");
   options.context.cells = fields.Int<uint32_t>("kvCells");

@@ -25,6 +25,7 @@ enum class ErrorCode {
   kTokenizeFailed,
   kInvalidGrammar,
   kQueueFull,
+  kSpillFailed,
   kInternal,
 };
 

@@ -159,7 +159,8 @@ void Engine::Open() {
                                 .reuse = options_.prefix_cache,
                                 .parallel = options_.context.parallel,
                                 .reuse_multiple = options_.deterministic ? options_.context.batch_size : 1,
-                                .host_bytes = options_.prefix_cache ? options_.host_cache_bytes : 0});
+                                .spill_bytes = options_.prefix_cache ? options_.spill_bytes : 0,
+                                .spill_directory = options_.spill_directory});
   // With layers on a GPU, CPU threads are idle at times because there is nothing for them.
   const bool on_cpu = options_.model.gpu_layers == 0 || !llama_supports_gpu_offload();
   if (options_.adapt_threads && options_.context.threads > 1 && on_cpu) governor_.emplace(options_.context.threads);
@@ -241,11 +242,14 @@ void Engine::NoteStatus() {
                             .waiting = static_cast<uint32_t>(waiting_.size()),
                             .kv_used = cache_->used(),
                             .kv_at_work = cache_->at_work(),
-                            .host_bytes = cache_->host_bytes(),
+                            .spilled_bytes = cache_->spilled_bytes(),
                             .steps = steps_,
                             .threads = governor_ ? governor_->threads() : options_.context.threads};
-  const std::lock_guard lock(mutex_);
-  status_ = status;
+  {
+    const std::lock_guard lock(mutex_);
+    status_ = status;
+  }
+  if (std::optional<Error> error = cache_->TakeSpillError()) outbox_.Push(Trouble{*std::move(error)});
 }
 
 // Waits for something to do.

@@ -34,7 +34,8 @@ struct EngineOptions {
   uint32_t prefill_budget = 128;  // most prompt tokens of a step in which others are decoding
   uint32_t max_queue = 1024;      // requests that may wait
   bool prefix_cache = true;
-  uint64_t host_cache_bytes = 0;  // for prefixes that had to leave the KV cache
+  uint64_t spill_bytes = 0;     // for prefixes that had to leave the KV cache
+  std::string spill_directory;  // for files to keep them in; empty: in main memory
   // Results that do not depend on what else runs: each sequence in a pool and in steps of its own.
   bool deterministic = false;
   // Use fewer than context.threads threads while others need the cores.
@@ -43,13 +44,13 @@ struct EngineOptions {
 
 // What the engine is doing, as of its last step.
 struct EngineStatus {
-  uint32_t running = 0;     // requests that have a sequence
-  uint32_t waiting = 0;     // requests in the queue
-  uint32_t kv_used = 0;     // tokens in the KV cache
-  uint32_t kv_at_work = 0;  // of them, of running requests; the others are kept for later
-  uint64_t host_bytes = 0;  // of states in main memory
-  uint64_t steps = 0;       // since loading
-  uint32_t threads = 0;     // in use
+  uint32_t running = 0;        // requests that have a sequence
+  uint32_t waiting = 0;        // requests in the queue
+  uint32_t kv_used = 0;        // tokens in the KV cache
+  uint32_t kv_at_work = 0;     // of them, of running requests; the others are kept for later
+  uint64_t spilled_bytes = 0;  // of prefixes that had to leave it
+  uint64_t steps = 0;          // since loading
+  uint32_t threads = 0;        // in use
 };
 
 class Engine {

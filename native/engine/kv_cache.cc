@@ -13,7 +13,7 @@ constexpr uint32_t kMaxSequences = 256;  // LLAMA_MAX_SEQ
 // n_seq_max.
 constexpr llama_seq_id kScratch = 0;
 
-// Tokens that a state from host memory must save computing, beyond what the cache itself knows.
+// Tokens that a state from outside must save computing, beyond what the cache itself knows.
 constexpr uint32_t kWorthRestoring = 32;
 // Tokens that copying the whole pool of another sequence must save computing.
 constexpr uint32_t kWorthCopying = 64;
@@ -30,7 +30,7 @@ KvCache::KvCache(llama_context* context, const KvCacheOptions& options)
       options_(options),
       capacity_(options.unified ? llama_n_ctx(context) : llama_n_ctx_seq(context) * options.parallel),
       sequences_(shares() ? kMaxSequences : options.parallel),
-      states_(options.host_bytes) {
+      states_(options.spill_bytes, options.spill_directory) {
   if (shares()) sequences_[kScratch].use = Use::kAtWork;
 }
 
@@ -100,9 +100,9 @@ llama_seq_id KvCache::Place(const PrefixTree::Match& match, uint32_t length) {
     if (of(holder).use != Use::kKept) continue;
     const bool whole = of(holder).tokens.size() == length;
     // What it has beyond could be of use, too. It stays where sharing is free, and is given up, after a copy of it went
-    // to host memory, where sharing means copying.
+    // to outside, where sharing means copying.
     if (!whole && (shares() || length < kWorthCopying)) continue;
-    if (!whole) CopyToHost(holder);
+    if (!whole) CopyOut(holder);
     Cut(holder, length);
     return holder;
   }
@@ -148,7 +148,15 @@ std::optional<llama_seq_id> KvCache::OldestKept() const {
 
 bool KvCache::Restore(PrefixTree::Holder state, llama_seq_id sequence, uint32_t length) {
   const std::vector<llama_token> tokens = states_.Tokens(state);
-  const std::vector<uint8_t> bytes = states_.Use(state);  // a copy: making room may drive it out
+  std::vector<uint8_t> bytes;
+  try {
+    bytes = states_.Use(state);
+  } catch (const Error& error) {
+    spill_error_ = error;
+    states_.Erase(state);
+    return false;
+  }
+  // Making room may drive the state out of the store; the bytes are a copy.
   if (!MakeRoom(static_cast<uint32_t>(tokens.size()))) return false;
   if (llama_state_seq_set_data(context_, bytes.data(), bytes.size(), sequence) == 0) {
     llama_memory_seq_rm(memory_, sequence, -1, -1);
@@ -237,7 +245,7 @@ void KvCache::Release(llama_seq_id sequence, bool keep, uint32_t length) {
 
 void KvCache::Checkpoint(llama_seq_id sequence) {
   if (states_.max_bytes() == 0) return;
-  states_.Put(sequences_[static_cast<size_t>(sequence)].tokens, Save(sequence));
+  PutAside(sequences_[static_cast<size_t>(sequence)].tokens, Save(sequence), false);
 }
 
 std::vector<uint8_t> KvCache::Save(llama_seq_id sequence) {
@@ -250,7 +258,16 @@ std::vector<uint8_t> KvCache::Save(llama_seq_id sequence) {
 }
 
 void KvCache::Load(std::vector<llama_token> tokens, std::vector<uint8_t> state) {
-  states_.Put(std::move(tokens), std::move(state), /*always=*/true);
+  PutAside(std::move(tokens), std::move(state), /*always=*/true);
+}
+
+// A full disk costs computing something again, and no request.
+void KvCache::PutAside(std::vector<llama_token> tokens, std::vector<uint8_t> state, bool always) {
+  try {
+    states_.Put(std::move(tokens), std::move(state), always);
+  } catch (const Error& error) {
+    spill_error_ = error;
+  }
 }
 
 void KvCache::Clear() {
@@ -268,17 +285,17 @@ void KvCache::Cut(llama_seq_id sequence, uint32_t length) {
   tree_.Truncate(sequence, length);
 }
 
-// Gives up a kept sequence; its state goes to host memory if there is room.
+// Gives up a kept sequence; its state goes to outside if there is room.
 void KvCache::Evict(llama_seq_id sequence) {
-  CopyToHost(sequence);
+  CopyOut(sequence);
   Free(sequence);
 }
 
-void KvCache::CopyToHost(llama_seq_id sequence) {
+void KvCache::CopyOut(llama_seq_id sequence) {
   const Sequence& old = sequences_[static_cast<size_t>(sequence)];
-  const bool worth = options_.host_bytes > 0 && old.tokens.size() >= kWorthRestoring &&
+  const bool worth = options_.spill_bytes > 0 && old.tokens.size() >= kWorthRestoring &&
                      states_.Longest(old.tokens, false).length < old.tokens.size();
-  if (worth) states_.Put(old.tokens, Save(sequence));
+  if (worth) PutAside(old.tokens, Save(sequence), false);
 }
 
 void KvCache::Free(llama_seq_id sequence) {

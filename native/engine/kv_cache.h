@@ -6,14 +6,17 @@
 // - unified: one pool of cells. Sequences share the cells of a common prefix; it takes no copy and no room.
 // - split: a pool of cells for each sequence. A prefix is used again where it lies, or the whole pool is copied.
 // - uncuttable (recurrent models, sliding windows): a state belongs to exactly the tokens it has seen. Copies of states
-//   are kept in host memory and put back.
+//   are kept outside of the cache and put back.
 #pragma once
 
 #include <cstdint>
 #include <optional>
 #include <span>
+#include <string>
+#include <utility>
 #include <vector>
 
+#include "base/error.h"
 #include "engine/prefix_tree.h"
 #include "engine/state_store.h"
 #include "llama.h"
@@ -26,7 +29,8 @@ struct KvCacheOptions {
   bool reuse = true;            // keep what is finished
   uint32_t parallel = 1;        // sequences at work at the same time
   uint32_t reuse_multiple = 1;  // lengths that are used again are multiples of this
-  uint64_t host_bytes = 0;      // of states in host memory
+  uint64_t spill_bytes = 0;     // of states outside of the cache
+  std::string spill_directory;  // where files for them are made; empty: in main memory
 };
 
 // Whether a sequence of this model's memory can be cut anywhere and go on from there.
@@ -85,7 +89,10 @@ class KvCache {
   uint32_t capacity() const { return capacity_; }  // cells
   uint32_t used() const;                           // cells, prefixes kept for later included
   uint32_t at_work() const;                        // of them, of requests
-  uint64_t host_bytes() const { return states_.bytes(); }
+  uint64_t spilled_bytes() const { return states_.bytes(); }
+
+  // Why a state could not be put aside, once.
+  std::optional<Error> TakeSpillError() { return std::exchange(spill_error_, std::nullopt); }
 
  private:
   enum class Use { kFree, kKept, kAtWork };
@@ -107,7 +114,8 @@ class KvCache {
   void Cut(llama_seq_id sequence, uint32_t length);
   void Register(llama_seq_id sequence, uint32_t begin);
   void Evict(llama_seq_id sequence);
-  void CopyToHost(llama_seq_id sequence);
+  void CopyOut(llama_seq_id sequence);
+  void PutAside(std::vector<llama_token> tokens, std::vector<uint8_t> state, bool always);
   void Free(llama_seq_id sequence);
 
   llama_context* context_;
@@ -118,6 +126,7 @@ class KvCache {
   PrefixTree tree_;     // holders are sequences, at work or kept
   PrefixTree at_work_;  // only those at work
   StateStore states_;
+  std::optional<Error> spill_error_;
   uint64_t clock_ = 0;
 };
 

@@ -88,12 +88,17 @@ struct Snapshot {
   std::vector<uint8_t> state;
 };
 
+// Something went wrong that costs no request.
+struct Trouble {
+  Error error;
+};
+
 // The last event: everything is freed. What has no Finished or Failed yet ended for this reason.
 struct Closed {
   Error reason;
 };
 
-using Event = std::variant<LoadProgress, Loaded, LoadFailed, Chunk, Snapshot, Finished, Failed, Closed>;
+using Event = std::variant<LoadProgress, Loaded, LoadFailed, Chunk, Snapshot, Finished, Failed, Trouble, Closed>;
 
 class Outbox {
  public:

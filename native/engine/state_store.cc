@@ -4,15 +4,22 @@
 
 namespace coldstart {
 
+namespace {
+
+// Each may be an open file, and a process may have some thousand of these.
+constexpr size_t kMaxEntries = 256;
+
+}  // namespace
+
 void StateStore::Put(std::vector<Token> tokens, std::vector<uint8_t> state, bool always) {
   const PrefixTree::Match same = tree_.LongestWhole(tokens);
   if (same.length == tokens.size() && !same.holders.empty()) Erase(same.holders.front());
 
-  const PrefixTree::Holder holder = next_++;
-  Entry entry{std::move(tokens), std::move(state), {}};
-  const uint64_t bytes = BytesOf(entry);
+  const uint64_t bytes = state.size() + tokens.size() * sizeof(Token);
   if (bytes > max_bytes_ && !always) return;
-  while (!order_.empty() && bytes_ + bytes > max_bytes_) Erase(order_.front());
+  while (!order_.empty() && (bytes_ + bytes > max_bytes_ || order_.size() >= kMaxEntries)) Erase(order_.front());
+  const PrefixTree::Holder holder = next_++;
+  Entry entry{std::move(tokens), SpilledState(std::move(state), directory_), {}};
   tree_.Append(holder, entry.tokens);
   entry.order = order_.insert(order_.end(), holder);
   bytes_ += bytes;
@@ -23,10 +30,10 @@ PrefixTree::Match StateStore::Longest(std::span<const Token> tokens, bool whole)
   return whole ? tree_.LongestWhole(tokens) : tree_.Longest(tokens);
 }
 
-const std::vector<uint8_t>& StateStore::Use(PrefixTree::Holder holder) {
+std::vector<uint8_t> StateStore::Use(PrefixTree::Holder holder) {
   Entry& entry = entries_.at(holder);
   order_.splice(order_.end(), order_, entry.order);
-  return entry.state;
+  return entry.state.Read();
 }
 
 const std::vector<StateStore::Token>& StateStore::Tokens(PrefixTree::Holder holder) const {

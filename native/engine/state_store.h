@@ -1,15 +1,18 @@
 // States of sequences outside of the KV cache, by the tokens they belong to, with a bound on their bytes: the ones used
-// longest ago go first. Pure.
+// longest ago go first.
 #pragma once
 
 #include <cstdint>
 #include <list>
 #include <optional>
 #include <span>
+#include <string>
 #include <unordered_map>
+#include <utility>
 #include <vector>
 
 #include "engine/prefix_tree.h"
+#include "engine/spilled_state.h"
 
 namespace coldstart {
 
@@ -17,17 +20,18 @@ class StateStore {
  public:
   using Token = PrefixTree::Token;
 
-  explicit StateStore(uint64_t max_bytes) : max_bytes_(max_bytes) {}
+  // `directory`: where files for the states are made; empty: they stay in main memory.
+  StateStore(uint64_t max_bytes, std::string directory) : max_bytes_(max_bytes), directory_(std::move(directory)) {}
 
   // Keeps a state, in the place of one of the same tokens. One that alone is larger than the bound is not kept, unless
-  // `always`: then it stays until another one is put.
+  // `always`: then it stays until another one is put. Throws kSpillFailed.
   void Put(std::vector<Token> tokens, std::vector<uint8_t> state, bool always = false);
 
   // The state with the most tokens in common with `tokens`; with `whole`, one that has no tokens beyond those.
   PrefixTree::Match Longest(std::span<const Token> tokens, bool whole) const;
 
-  // The state behind a holder of a match; it counts as used now.
-  const std::vector<uint8_t>& Use(PrefixTree::Holder holder);
+  // The state behind a holder of a match; it counts as used now. Throws kSpillFailed.
+  std::vector<uint8_t> Use(PrefixTree::Holder holder);
   const std::vector<Token>& Tokens(PrefixTree::Holder holder) const;
 
   void Erase(PrefixTree::Holder holder);
@@ -39,13 +43,14 @@ class StateStore {
  private:
   struct Entry {
     std::vector<Token> tokens;
-    std::vector<uint8_t> state;
+    SpilledState state;
     std::list<PrefixTree::Holder>::iterator order;
   };
 
   static uint64_t BytesOf(const Entry& entry) { return entry.state.size() + entry.tokens.size() * sizeof(Token); }
 
   uint64_t max_bytes_;
+  std::string directory_;
   uint64_t bytes_ = 0;
   PrefixTree::Holder next_ = 0;
   PrefixTree tree_;
