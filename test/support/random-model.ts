@@ -125,3 +125,80 @@ function generator(seed: number): () => number {
     return (state >>> 0) / 2 ** 32;
   };
 }
+
+/** Small models of other architectures, whose memory is not a plain KV cache: a state space model, and sliding windows. */
+export function randomModelOf(architecture: "mamba" | "gemma2"): Buffer {
+  const [vocabulary, width, layers] = [512, 64, 4];
+  const random = generator(7);
+  const tensor = (name: string, shape: number[], of: () => number): GgufTensor => ({
+    name,
+    type: F32,
+    shape,
+    data: new Uint8Array(Float32Array.from({ length: shape.reduce((a, b) => a * b, 1) }, of).buffer),
+  });
+  const matrix = (name: string, columns: number, rows: number) =>
+    tensor(name, [columns, rows], () => (2 * random() - 1) * Math.sqrt(3 / columns));
+  const vector = (name: string, length: number, value: number) => tensor(name, [length], () => value);
+  const number = (key: string, value: number): GgufEntry => ({
+    key: `${architecture}.${key}`,
+    type: "uint32",
+    value,
+  });
+
+  const tensors = [matrix("token_embd.weight", width, vocabulary), vector("output_norm.weight", width, 1)];
+  const metadata: GgufEntry[] = [
+    { key: "general.architecture", type: "string", value: architecture },
+    number("context_length", 512),
+    number("embedding_length", width),
+    number("block_count", layers),
+    { key: `${architecture}.attention.layer_norm_rms_epsilon`, type: "float32", value: 1e-5 },
+    ...vocabularyMetadata(vocabulary),
+  ];
+  if (architecture === "mamba") {
+    const [conv, inner, state, rank] = [4, 2 * width, 8, 4];
+    metadata.push(
+      number("ssm.conv_kernel", conv),
+      number("ssm.inner_size", inner),
+      number("ssm.state_size", state),
+      number("ssm.time_step_rank", rank),
+      number("attention.head_count", 0),
+      number("feed_forward_length", 0),
+    );
+    for (let i = 0; i < layers; i++) {
+      tensors.push(
+        vector(`blk.${i}.attn_norm.weight`, width, 1),
+        matrix(`blk.${i}.ssm_in.weight`, width, 2 * inner),
+        matrix(`blk.${i}.ssm_conv1d.weight`, conv, inner),
+        vector(`blk.${i}.ssm_conv1d.bias`, inner, 0),
+        matrix(`blk.${i}.ssm_x.weight`, inner, rank + 2 * state),
+        matrix(`blk.${i}.ssm_dt.weight`, rank, inner),
+        vector(`blk.${i}.ssm_dt.bias`, inner, -1),
+        tensor(`blk.${i}.ssm_a`, [state, inner], () => -random() - 0.1),
+        vector(`blk.${i}.ssm_d`, inner, 1),
+        matrix(`blk.${i}.ssm_out.weight`, inner, width),
+      );
+    }
+  } else {
+    const [feedForward, heads] = [128, 4];
+    metadata.push(
+      number("attention.head_count", heads),
+      number("attention.head_count_kv", heads),
+      number("attention.key_length", width / heads),
+      number("attention.value_length", width / heads),
+      number("feed_forward_length", feedForward),
+      number("attention.sliding_window", 32),
+    );
+    for (let i = 0; i < layers; i++) {
+      for (const part of ["attn_norm", "post_attention_norm", "ffn_norm", "post_ffw_norm"])
+        tensors.push(vector(`blk.${i}.${part}.weight`, width, 1));
+      for (const part of ["attn_q", "attn_k", "attn_v", "attn_output"])
+        tensors.push(matrix(`blk.${i}.${part}.weight`, width, width));
+      tensors.push(
+        matrix(`blk.${i}.ffn_gate.weight`, width, feedForward),
+        matrix(`blk.${i}.ffn_up.weight`, width, feedForward),
+        matrix(`blk.${i}.ffn_down.weight`, feedForward, width),
+      );
+    }
+  }
+  return writeGguf({ metadata, tensors });
+}
