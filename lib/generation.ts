@@ -61,6 +61,10 @@ export interface GenerationResult {
     decode: number;
     /** Tokens a second while decoding; undefined with fewer than two tokens. */
     tokensPerSecond: number | undefined;
+    /** Tokens guessed by speculative decoding. */
+    guessedTokens: number;
+    /** Of them, those that were right. */
+    acceptedTokens: number;
     /** Times it had to give its room to others and compute its tokens again. */
     preemptions: number;
   };
@@ -197,6 +201,8 @@ export class Generation implements AsyncIterable<GenerationChunk> {
         timeToFirstToken: finished.firstTokenMs < 0 ? undefined : finished.firstTokenMs,
         decode: decodeMs,
         tokensPerSecond: completionTokens > 1 && decodeMs > 0 ? ((completionTokens - 1) * 1000) / decodeMs : undefined,
+        guessedTokens: finished.guessedTokens,
+        acceptedTokens: finished.acceptedTokens,
         preemptions: finished.preemptions,
       },
     });

@@ -9,9 +9,15 @@ import { ColdstartError } from "./errors.js";
 import { fingerprint } from "./fingerprint.js";
 import { Model, type Placement } from "./model.js";
 import type { NativeEngineOptions, NativeLoaded } from "./native.js";
+
 import { invalidOption, OptionReader } from "./options.js";
 import type { SnapshotOrigin } from "./snapshot.js";
 import { version } from "./version.js";
+
+type NativeSpeculation = Pick<
+  NativeEngineOptions,
+  "speculation" | "draftTokens" | "match" | "minProbability" | "draftModel" | "draftGpuLayers"
+>;
 
 /** Types of a KV cache's keys and values: fewer bits, less memory, some loss. */
 export type KvCacheType = "f32" | "f16" | "bf16" | "q8_0" | "q4_0" | "q4_1" | "iq4_nl" | "q5_0" | "q5_1";
@@ -70,6 +76,15 @@ export interface LoadOptions {
   deterministic?: boolean;
   /** Compute attention without keeping its whole matrix. Default `"auto"`: where the devices support it. */
   flashAttention?: boolean | "auto";
+  /**
+   * Guess several tokens at a time and check them in one step. The answers are those that the model gives without it; it
+   * is faster where guesses are good, and costs some memory. Default: none.
+   *
+   * - `"lookup"`: what followed the same words earlier in the text. For answers that repeat much of their prompt: code to
+   *   edit, texts to quote.
+   * - `"draft"`: what a smaller model of the same family says.
+   */
+  speculative?: SpeculativeOptions;
   /** Generations without a seed use this one, then the next higher, and so on: a run of the program can be repeated. Default: random. */
   seed?: number;
   /** Called with 0..1 while loading. If it throws, loading ends with that error. */
@@ -78,9 +93,29 @@ export interface LoadOptions {
   signal?: AbortSignal;
 }
 
+export type SpeculativeOptions =
+  | {
+      type: "lookup";
+      /** Most tokens of one guess, 1 to 64. Default 16. */
+      draftTokens?: number;
+      /** Tokens in a row that must have occurred before, 1 to 32. Default 4. */
+      match?: number;
+    }
+  | {
+      type: "draft";
+      /** Path of the draft model: same vocabulary. */
+      model: string | URL;
+      /** Most tokens of one guess, 1 to 64. Default 8. */
+      draftTokens?: number;
+      /** A guess ends before a token that the draft model finds less likely than this, 0 to 1. Default 0.5. */
+      minProbability?: number;
+      /** Its layers on GPUs. Default `"max"`. */
+      gpuLayers?: number | "max";
+    };
+
 const NAMES = [
   "contextLength", "gpuLayers", "mmap", "mlock", "checkTensors", "threads", "batchSize", "prefillBudget", "parallel", "maxQueue",
-  "kvCache", "prefixCache", "deterministic", "flashAttention", "seed", "onProgress", "signal",
+  "kvCache", "prefixCache", "deterministic", "speculative", "flashAttention", "seed", "onProgress", "signal",
 ] as const satisfies readonly (keyof LoadOptions)[]; // prettier-ignore
 
 const KV_TYPES = [
@@ -202,10 +237,39 @@ function checkLoad(path: string, read: OptionReader, notes: string[]): NativeEng
     maxQueue: read.integer("maxQueue", 0, INT32_MAX, 1024),
     threads: adaptThreads ? defaultThreads() : read.integer("threads", 1, 512, 1),
     adaptThreads,
+    ...checkSpeculative(read, notes),
     keyType,
     valueType,
     flashAttention: FLASH_ATTENTION[`${flashAttention}`],
   };
+}
+
+function checkSpeculative(read: OptionReader, notes: string[]): NativeSpeculation {
+  const none = { draftTokens: 0, match: 0, minProbability: 0, draftModel: "", draftGpuLayers: 0 };
+  const wanted = read.raw("speculative");
+  if (wanted === undefined) return { speculation: "none", ...none };
+  const type = typeof wanted === "object" && wanted !== null && "type" in wanted ? wanted.type : wanted;
+  if (type === "lookup") {
+    const lookup = read.nested("speculative", ["type", "draftTokens", "match"]);
+    return {
+      ...none,
+      speculation: "lookup",
+      draftTokens: lookup.integer("draftTokens", 1, 64, 16),
+      match: lookup.integer("match", 1, 32, 4),
+    };
+  }
+  if (type === "draft") {
+    const draft = read.nested("speculative", ["type", "model", "draftTokens", "minProbability", "gpuLayers"]);
+    return {
+      ...none,
+      speculation: "draft",
+      draftTokens: draft.integer("draftTokens", 1, 64, 8),
+      minProbability: draft.number("minProbability", { min: 0, max: 1 }, 0.5),
+      draftModel: toPath(draft.raw("model")),
+      draftGpuLayers: checkGpuLayers(draft, notes),
+    };
+  }
+  throw invalidOption("speculative.type", type, `"lookup" or "draft"`);
 }
 
 /** An absolute path, or "" where none was given. */

@@ -52,6 +52,12 @@ export interface NativeEngineOptions {
   maxQueue: number;
   threads: number;
   adaptThreads: boolean;
+  speculation: "none" | "lookup" | "draft";
+  draftTokens: number;
+  match: number;
+  minProbability: number;
+  draftModel: string;
+  draftGpuLayers: number;
   keyType: string;
   valueType: string;
   flashAttention: -1 | 0 | 1;
@@ -162,6 +168,8 @@ export interface NativeFinished {
   cachedTokens: number;
   droppedTokens: number;
   preemptions: number;
+  guessedTokens: number;
+  acceptedTokens: number;
   queueMs: number;
   prefillMs: number;
   firstTokenMs: number;

@@ -96,8 +96,15 @@ describe(`${REQUESTS} requests of random lengths, beginnings and cancellations o
   it("deterministic: end with the tokens they have alone", () =>
     stress({ deterministic: true, parallel: 32, batchSize: 64 }, 1)).timeout(180_000);
 
-  it("in a unified KV cache too small for all, with prefixes in main memory: likewise", () =>
-    stress({ parallel: 32, kvCache: { capacity: 1024, spill: { bytes: 4 * 2 ** 20 } } }, 2)).timeout(180_000);
+  it("in a unified KV cache too small for all, guessing ahead, with prefixes in main memory: likewise", () =>
+    stress(
+      {
+        parallel: 32,
+        kvCache: { capacity: 1024, spill: { bytes: 4 * 2 ** 20 } },
+        speculative: { type: "lookup", match: 2 },
+      },
+      2,
+    )).timeout(180_000);
 
   it("in a split KV cache: likewise", () => stress({ parallel: 32, kvCache: { layout: "split" } }, 3)).timeout(180_000);
 });

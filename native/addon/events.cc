@@ -114,6 +114,8 @@ struct ToObject {
     object.Set("cachedTokens", event.cached_tokens);
     object.Set("droppedTokens", event.dropped_tokens);
     object.Set("preemptions", event.preemptions);
+    object.Set("guessedTokens", event.guessed_tokens);
+    object.Set("acceptedTokens", event.accepted_tokens);
     object.Set("queueMs", event.queue_ms);
     object.Set("prefillMs", event.prefill_ms);
     object.Set("firstTokenMs", event.first_token_ms);

@@ -129,6 +129,19 @@ EngineOptions ReadEngineOptions(const Napi::Object& object) {
   options.spill_directory = fields.String("spillDirectory");
   options.deterministic = fields.Bool("deterministic");
   options.adapt_threads = fields.Bool("adaptThreads");
+  const std::string speculation = fields.String("speculation");
+  if (speculation != "none") {
+    options.speculation.type =
+        speculation == "draft" ? SpeculationOptions::Type::kDraft : SpeculationOptions::Type::kLookup;
+    options.speculation.draft_tokens = fields.Int<uint32_t>("draftTokens");
+    options.speculation.match = fields.Int<uint32_t>("match");
+    options.speculation.min_probability = fields.Float("minProbability");
+    options.speculation.model.path = fields.String("draftModel");
+    options.speculation.model.gpu_layers = fields.Int<int32_t>("draftGpuLayers");
+    options.speculation.model.mmap = options.model.mmap;
+    options.speculation.model.mlock = options.model.mlock;
+    options.speculation.model.check_tensors = options.model.check_tensors;
+  }
   options.context.cells = fields.Int<uint32_t>("kvCells");
   options.context.unified = fields.Bool("kvUnified");
   options.context.batch_size = fields.Int<uint32_t>("batchSize");

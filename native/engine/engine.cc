@@ -16,6 +16,8 @@ namespace {
 constexpr size_t kAdmissionWindow = 64;
 // Room that a request must find beyond its prompt, so that it does not have to give way at once.
 constexpr uint32_t kHeadroom = 16;
+// Most guessed tokens of one step, over all requests: logits of each are computed.
+constexpr uint32_t kMaxGuesses = 64;
 // Tokens that waiting for another request to compute them must save.
 constexpr uint32_t kWorthWaiting = 32;
 
@@ -48,8 +50,10 @@ void Complete(EngineOptions& options, const llama_model* model) {
   if (context.cells == 0) context.cells = options.context_length * pools;
   // With fewer tokens a step than sequences, streams would starve prompts (see PlanStep).
   context.batch_size = std::min(std::max(context.batch_size, context.parallel + 1), context.cells);
-  // Logits are computed for one token of each sequence at most.
-  context.outputs = context.parallel;
+  // Logits are computed for one token of each sequence at most, and for guesses.
+  const bool guesses = options.speculation.type != SpeculationOptions::Type::kNone;
+  context.outputs = context.parallel + (guesses ? kMaxGuesses : 0);
+  if (guesses) context.batch_size = std::max(context.batch_size, std::min(context.outputs + 1, context.cells));
 }
 
 size_t CommonPrefix(const std::vector<llama_token>& a, const std::vector<llama_token>& b, size_t at_most) {
@@ -121,6 +125,7 @@ void Engine::Run() {
   }
   live_.clear();
   waiting_.clear();
+  speculator_.reset();
   cache_.reset();
   context_.reset();
   {
@@ -152,7 +157,17 @@ void Engine::Open() {
                                                                    [](const auto* flag) { return flag->load(); }));
       },
       this);
+  for (int32_t slot = static_cast<int32_t>(options_.context.parallel); slot-- > 0;) free_slots_.push_back(slot);
   cuttable_ = CanCut(model.get());
+  if (options_.speculation.type != SpeculationOptions::Type::kNone) {
+    if (!cuttable_) {
+      throw Error(ErrorCode::kUnsupportedModel,
+                  "Speculative decoding takes back what was guessed wrong, and this model's memory cannot be cut.",
+                  "Load it without speculative.");
+    }
+    if (options_.speculation.type == SpeculationOptions::Type::kDraft) CheckModelFiles(options_.speculation.model.path);
+    speculator_.emplace(options_.speculation, context_.get(), options_.context, on_progress);
+  }
   cache_.emplace(context_.get(),
                  KvCacheOptions{.unified = options_.context.unified,
                                 .cuttable = cuttable_,
@@ -234,6 +249,7 @@ void Engine::GovernThreads(bool computed) {
   if (governor_->threads() == before && cpu) return;
   const auto threads = static_cast<int32_t>(governor_->threads());
   llama_set_n_threads(context_.get(), threads, threads);
+  if (speculator_) speculator_->SetThreads(governor_->threads());
   compute_clock_.reset();
 }
 
@@ -364,6 +380,8 @@ void Engine::Admit() {
 
 void Engine::Start(JobPtr job, KvCache::Lease lease) {
   job->sequence = lease.sequence;
+  job->slot = free_slots_.back();
+  free_slots_.pop_back();
   job->computed = lease.cached;
   job->prefilled = lease.cached;
   if (!job->started) {
@@ -398,6 +416,7 @@ void Engine::Step() {
   EraseDone();  // prompts that were known whole
   if (live_.empty()) return;
   ++steps_;
+  GuessAhead();
   if (options_.deterministic) return StepApart();
   std::vector<Grant> grants = PlanTogether();
   while (!grants.empty()) {
@@ -410,6 +429,27 @@ void Engine::Step() {
   }
 }
 
+void Engine::GuessAhead() {
+  if (!speculator_) return;
+  std::vector<Speculator::Text> texts;
+  std::vector<Job*> jobs;
+  uint32_t left = kMaxGuesses;
+  for (const JobPtr& job : live_) {
+    job->guess.clear();
+    if (job->done || !job->decoding()) continue;
+    const auto length = static_cast<uint32_t>(job->tokens.size());
+    uint32_t most = std::min({left, job->guess_limit, options_.speculation.draft_tokens});
+    // The token after the guess is sampled, too.
+    if (job->request.max_tokens) most = std::min(most, *job->request.max_tokens - job->generated - 1);
+    most = std::min(most, options_.context_length - std::min(options_.context_length, length + 1));
+    left -= most;
+    texts.push_back({static_cast<uint32_t>(job->slot), &job->tokens, most, {}});
+    jobs.push_back(job.get());
+  }
+  speculator_->Guess(texts);
+  for (size_t i = 0; i < jobs.size(); ++i) jobs[i]->guess = std::move(texts[i].guess);
+}
+
 std::vector<Engine::Grant> Engine::PlanTogether() {
   std::vector<Pending> pending;
   std::vector<Job*> jobs;
@@ -418,14 +458,16 @@ std::vector<Engine::Grant> Engine::PlanTogether() {
     uint32_t tokens = job->pending();
     // A state that cannot be cut is kept before the last token of the prompt, which must be computed again.
     if (!cuttable_ && tokens > 1) --tokens;
-    pending.push_back({tokens, job->decoding()});
+    pending.push_back({tokens + static_cast<uint32_t>(job->guess.size()), job->decoding()});
     jobs.push_back(job.get());
   }
   const StepBudget budget{options_.context.batch_size, options_.prefill_budget};
   const std::vector<uint32_t> planned = PlanStep(pending, budget, steps_);
   std::vector<Grant> grants;
   for (size_t i = 0; i < jobs.size(); ++i) {
-    if (planned[i] > 0) grants.push_back({jobs[i], planned[i]});
+    if (planned[i] == 0) continue;
+    if (jobs[i]->decoding()) jobs[i]->guess.resize(planned[i] - 1);
+    grants.push_back({jobs[i], planned[i]});
   }
   // In a split cache, llama.cpp computes sequences together whose numbers follow one another.
   if (!options_.context.unified) {
@@ -443,7 +485,8 @@ void Engine::StepApart() {
   for (size_t i = 0; i < live_.size() && !stopping_; ++i) {
     Job& job = *live_[(steps_ + i) % live_.size()];
     if (job.done || (!job.decoding() && std::exchange(prompt_done, true))) continue;
-    RunBatch({{&job, std::min(job.pending(), piece - job.computed % piece)}});
+    const auto guess = static_cast<uint32_t>(job.guess.size());
+    RunBatch({{&job, job.decoding() ? 1 + guess : std::min(job.pending(), piece - job.computed % piece)}});
   }
 }
 
@@ -454,11 +497,14 @@ void Engine::RunBatch(const std::vector<Grant>& grants) {
   std::vector<Rows> rows;
   for (const auto& [job, tokens] : grants) {
     computing_.push_back(job->request.cancelled.get());
+    const auto length = static_cast<uint32_t>(job->tokens.size());
     for (uint32_t i = 0; i < tokens; ++i) {
       const uint32_t position = job->computed + i;
-      const bool samples = position + 1 == job->tokens.size() && !job->prefill_only();
-      if (samples) rows.push_back({job, batch_.size()});
-      batch_.Add(job->tokens[position], static_cast<llama_pos>(position), job->sequence, samples);
+      const bool guessed = position >= length;
+      const bool samples = position + 1 >= length && !job->prefill_only();
+      if (samples && !guessed) rows.push_back({job, batch_.size()});
+      const llama_token token = guessed ? job->guess[position - length] : job->tokens[position];
+      batch_.Add(token, static_cast<llama_pos>(position), job->sequence, samples);
     }
   }
 
@@ -474,8 +520,9 @@ void Engine::RunBatch(const std::vector<Grant>& grants) {
                                      : "Set COLDSTART_LOG=error to see its reason.",
                          {{"status", static_cast<double>(status)}}));
   }
-  for (const auto& [job, tokens] : grants) {
+  for (const auto& [job, granted] : grants) {
     const bool decoding = job->decoding();
+    const uint32_t tokens = std::min(granted, job->pending());  // without guesses
     cache_->Append(job->sequence, std::span(job->tokens).subspan(job->computed, tokens));
     job->computed += tokens;
     if (!decoding) job->prefilled = job->computed;
@@ -495,13 +542,16 @@ void Engine::UndoBatch(const std::vector<Grant>& grants) {
 }
 
 void Engine::SampleRows(const std::vector<Rows>& rows) {
-  std::vector<float*> logits;
-  for (const Rows& row : rows) {
-    logits.push_back(llama_get_logits_ith(context_.get(), row.first));
-    if (logits.back() == nullptr)
-      throw Error(ErrorCode::kInternal, "llama.cpp computed no logits for a token.", "Please report this.");
+  std::vector<std::vector<float*>> logits;  // of the rows of each job
+  for (const auto& [job, first] : rows) {
+    auto& own = logits.emplace_back();
+    for (int32_t row = first; row <= first + static_cast<int32_t>(job->guess.size()); ++row) {
+      own.push_back(llama_get_logits_ith(context_.get(), row));
+      if (own.back() == nullptr)
+        throw Error(ErrorCode::kInternal, "llama.cpp computed no logits for a token.", "Please report this.");
+    }
   }
-  std::vector<std::optional<coldstart::Sample>> samples(rows.size());
+  std::vector<std::vector<Sample>> samples(rows.size());
   std::vector<std::optional<Error>> errors(rows.size());
   const auto count = static_cast<int64_t>(rows.size());
   // On the threads that ggml computes with, which wait for more work at this moment.
@@ -509,23 +559,45 @@ void Engine::SampleRows(const std::vector<Rows>& rows) {
 #pragma omp parallel for schedule(dynamic, 1) num_threads(threads) if (count > 1)
   for (int64_t i = 0; i < count; ++i) {
     const auto at = static_cast<size_t>(i);
+    Job& job = *rows[at].job;
     try {
-      samples[at] = rows[at].job->sampler.Next(logits[at]);
+      // As many as were guessed right, and one more: each is sampled as if there had been no guess.
+      for (size_t row = 0; row < logits[at].size(); ++row) {
+        samples[at].push_back(job.sampler.Next(logits[at][row]));
+        if (row == job.guess.size() || samples[at].back().token != job.guess[row]) break;
+      }
     } catch (...) {
       errors[at] = CurrentError("Sampling");
     }
   }
   for (size_t i = 0; i < rows.size(); ++i) {
     Job& job = *rows[i].job;
-    if (errors[i]) {
-      Fail(job, *errors[i]);
-      continue;
-    }
     try {
-      Deliver(job, *std::move(samples[i]));
+      if (errors[i]) throw *errors[i];
+      DeliverAll(job, std::move(samples[i]));
     } catch (...) {
       Fail(job, CurrentError("Sampling"));
     }
+  }
+}
+
+// The tokens of a step: those that were guessed right have been computed already.
+void Engine::DeliverAll(Job& job, std::vector<Sample> samples) {
+  const auto right = static_cast<uint32_t>(samples.size()) - 1;
+  const auto guessed = static_cast<uint32_t>(job.guess.size());
+  if (guessed > 0) {
+    cache_->Append(job.sequence, std::span(job.guess).first(right));
+    if (right < guessed) cache_->DropRest(job.sequence);
+    job.computed += right;
+    job.guessed += guessed;
+    job.accepted += right;
+    // Guessing wrong costs computing; so guess more where it went well.
+    job.guess_limit =
+        right == guessed ? std::min(2 * job.guess_limit, options_.speculation.draft_tokens) : std::max(right + 1, 2u);
+    job.guess.clear();
+  }
+  for (Sample& sample : samples) {
+    if (!job.done) Deliver(job, std::move(sample));
   }
 }
 
@@ -593,6 +665,8 @@ void Engine::Preempt(Job& job) {
   ++job.preemptions;
   cache_->Release(job.sequence, /*keep=*/true, options_.deterministic ? job.prefilled : UINT32_MAX);
   job.sequence = -1;
+  FreeSlot(job);
+  job.guess.clear();
   job.computed = 0;
   job.prefilled = 0;
   const auto owned = std::find_if(live_.begin(), live_.end(), [&](const JobPtr& other) { return other.get() == &job; });
@@ -622,6 +696,8 @@ void Engine::Finish(Job& job, FinishReason reason) {
       .cached_tokens = job.cached,
       .dropped_tokens = job.dropped,
       .preemptions = job.preemptions,
+      .guessed_tokens = job.guessed,
+      .accepted_tokens = job.accepted,
       .queue_ms = Milliseconds(job.request.submitted, started),
       .prefill_ms = job.started ? Milliseconds(started, first) : 0,
       .first_token_ms = job.first_token ? Milliseconds(job.request.submitted, first) : -1,
@@ -647,6 +723,7 @@ void Engine::Release(Job& job, bool keep) {
   // Decoded one by one, tokens come out with other low bits than as a part of a prompt.
   if (job.sequence >= 0) cache_->Release(job.sequence, keep, options_.deterministic ? job.prefilled : UINT32_MAX);
   job.sequence = -1;
+  FreeSlot(job);
   job.done = true;
   urgent_ = true;
 }
@@ -660,6 +737,10 @@ void Engine::FlushInTime() {
   outbox_.Flush();
   urgent_ = false;
   last_flush_ = now;
+}
+
+void Engine::FreeSlot(Job& job) {
+  if (job.slot >= 0) free_slots_.push_back(std::exchange(job.slot, -1));
 }
 
 void Engine::EraseDone() {

@@ -21,6 +21,7 @@
 #include "engine/kv_cache.h"
 #include "engine/outbox.h"
 #include "engine/request.h"
+#include "engine/speculator.h"
 #include "engine/thread_governor.h"
 #include "loading/loaded_model.h"
 
@@ -40,6 +41,7 @@ struct EngineOptions {
   bool deterministic = false;
   // Use fewer than context.threads threads while others need the cores.
   bool adapt_threads = false;
+  SpeculationOptions speculation;
 };
 
 // What the engine is doing, as of its last step.
@@ -91,7 +93,7 @@ class Engine {
   // The rows of a batch that a job samples from.
   struct Rows {
     Job* job;
-    int32_t first;
+    int32_t first;  // the others, one for each token of its guess, follow
   };
 
   void Run();
@@ -110,11 +112,13 @@ class Engine {
   void Start(JobPtr job, KvCache::Lease lease);
 
   void Step();
+  void GuessAhead();
   std::vector<Grant> PlanTogether();
   void StepApart();
   void RunBatch(const std::vector<Grant>& grants);
   void UndoBatch(const std::vector<Grant>& grants);
   void SampleRows(const std::vector<Rows>& rows);
+  void DeliverAll(Job& job, std::vector<Sample> samples);
   void Deliver(Job& job, Sample sample);
   void FinishPrefill(Job& job);
   void Preempt(Job& job);
@@ -125,6 +129,7 @@ class Engine {
   void Fail(Job& job, const Error& error);
   void FailAll(const Error& error);
   void Release(Job& job, bool keep);
+  void FreeSlot(Job& job);
   void EraseDone();
   void FlushInTime();
   void NoteStatus();
@@ -146,9 +151,11 @@ class Engine {
   ContextPtr context_{nullptr, llama_free};
   const llama_vocab* vocab_ = nullptr;
   std::optional<KvCache> cache_;
+  std::optional<Speculator> speculator_;
   bool cuttable_ = true;
   std::deque<JobPtr> waiting_;  // by priority, then in the order they came
-  std::vector<JobPtr> live_;    // those with a sequence, the one admitted last at the end
+  std::vector<int32_t> free_slots_;
+  std::vector<JobPtr> live_;  // those with a sequence, the one admitted last at the end
   Batch batch_;
   // The flags of the requests in the batch that is being computed; read by ggml's threads, too.
   std::vector<const std::atomic<bool>*> computing_;

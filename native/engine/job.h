@@ -30,6 +30,7 @@ struct Job {
   Sampler sampler;
   TextStream stream;
 
+  int32_t slot = -1;           // its number among those at work
   llama_seq_id sequence = -1;  // -1: waits
   uint32_t computed = 0;       // tokens whose keys and values are in the cache
   uint32_t prefilled = 0;      // of them, those that were computed as a prompt
@@ -37,6 +38,11 @@ struct Job {
   bool done = false;
 
   std::vector<SampledToken> unsent;  // sampled since the last chunk
+
+  std::vector<llama_token> guess;  // how the text may go on, to be checked in the next step
+  uint32_t guess_limit = 8;        // most tokens of a guess; grows and shrinks with success
+  uint32_t guessed = 0;            // tokens of guesses so far
+  uint32_t accepted = 0;           // of them, those that were right
 
   uint32_t cached = 0;   // prompt tokens that were there when it first started
   uint32_t dropped = 0;  // tokens left out because the context was full

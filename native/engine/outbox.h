@@ -68,13 +68,15 @@ struct Finished {
   std::optional<std::vector<llama_token>> tokens;  // of prompt and answer, with report_tokens
   uint32_t prompt_tokens;
   uint32_t completion_tokens;
-  uint32_t cached_tokens;   // prompt tokens that were not computed again
-  uint32_t dropped_tokens;  // left out because the context was full
-  uint32_t preemptions;     // times it had to give way and start again
-  double queue_ms;          // from submission to the first step that computes the prompt
-  double prefill_ms;        // from there to the first token
-  double first_token_ms;    // from submission to the first token; negative: there was none
-  double decode_ms;         // from the first token to the last
+  uint32_t cached_tokens;    // prompt tokens that were not computed again
+  uint32_t dropped_tokens;   // left out because the context was full
+  uint32_t preemptions;      // times it had to give way and start again
+  uint32_t guessed_tokens;   // by speculative decoding
+  uint32_t accepted_tokens;  // of them, those that were right
+  double queue_ms;           // from submission to the first step that computes the prompt
+  double prefill_ms;         // from there to the first token
+  double first_token_ms;     // from submission to the first token; negative: there was none
+  double decode_ms;          // from the first token to the last
 };
 
 struct Failed {
