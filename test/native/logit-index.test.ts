@@ -6,7 +6,11 @@ import { coldstartError } from "../support/errors.js";
 import { testing } from "./testing-addon.js";
 
 /** Few different values, so that there are ties. */
-const logit = fc.oneof(fc.integer({ min: -5, max: 5 }), fc.double({ min: -1e30, max: 1e30, noNaN: true }), fc.constant(-Infinity));
+const logit = fc.oneof(
+  fc.integer({ min: -5, max: 5 }),
+  fc.double({ min: -1e30, max: 1e30, noNaN: true }),
+  fc.constant(-Infinity),
+);
 
 describe("LogitIndex", () => {
   it("finds what sorting finds, also after updates", () => {
