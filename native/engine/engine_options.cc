@@ -1,0 +1,25 @@
+#include "engine/engine_options.h"
+
+#include <algorithm>
+
+namespace coldstart {
+
+void Complete(EngineOptions& options, const llama_model* model) {
+  const auto trained = static_cast<uint32_t>(llama_model_n_ctx_train(model));
+  ContextOptions& context = options.context;
+  if (options.deterministic) context.unified = false;
+  const uint32_t pools = context.unified ? 1 : context.parallel;
+  if (options.context_length == 0) {
+    options.context_length = std::min(trained, options.max_default_context);
+    if (context.cells != 0) options.context_length = std::min(options.context_length, context.cells / pools);
+  }
+  if (context.cells == 0) context.cells = options.context_length * pools;
+  // With fewer tokens a step than sequences, streams would starve prompts (see PlanStep).
+  context.batch_size = std::min(std::max(context.batch_size, context.parallel + 1), context.cells);
+  // Logits are computed for one token of each sequence at most, and for guesses.
+  const bool guesses = options.speculation.type != SpeculationOptions::Type::kNone;
+  context.outputs = context.parallel + (guesses ? kMaxGuesses : 0);
+  if (guesses) context.batch_size = std::max(context.batch_size, std::min(context.outputs + 1, context.cells));
+}
+
+}  // namespace coldstart

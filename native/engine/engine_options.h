@@ -1,0 +1,35 @@
+// What a model is loaded with.
+#pragma once
+
+#include <cstdint>
+#include <string>
+
+#include "engine/speculator.h"
+#include "loading/loaded_model.h"
+
+namespace coldstart {
+
+struct EngineOptions {
+  ModelOptions model;
+  ContextOptions context;       // cells 0: as many as context_length needs
+  uint32_t context_length = 0;  // tokens of one request; 0: the model's own, at most max_default_context
+  uint32_t max_default_context = 8192;
+  uint32_t prefill_budget = 128;  // most prompt tokens of a step in which others are decoding
+  uint32_t max_queue = 1024;      // requests that may wait
+  bool prefix_cache = true;
+  uint64_t spill_bytes = 0;     // for prefixes that had to leave the KV cache
+  std::string spill_directory;  // for files to keep them in; empty: in main memory
+  // Results that do not depend on what else runs: each sequence in a pool and in steps of its own.
+  bool deterministic = false;
+  // Use fewer than context.threads threads while others need the cores.
+  bool adapt_threads = false;
+  SpeculationOptions speculation;
+};
+
+// Most guessed tokens of one step, over all requests: logits of each are computed.
+constexpr uint32_t kMaxGuesses = 64;
+
+// Fills in what depends on the model.
+void Complete(EngineOptions& options, const llama_model* model);
+
+}  // namespace coldstart

@@ -1,0 +1,122 @@
+// Generates for many requests at a time: their queue, and the steps in which all that are live are computed together.
+// Engine's thread only.
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+#include <deque>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <utility>
+#include <vector>
+
+#include "engine/adaptive_threads.h"
+#include "engine/batch.h"
+#include "engine/engine_options.h"
+#include "engine/job.h"
+#include "engine/kv_cache.h"
+#include "engine/outbox.h"
+#include "engine/request.h"
+#include "engine/speculator.h"
+
+namespace coldstart {
+
+// What the engine is doing, as of its last step.
+struct EngineStatus {
+  uint32_t running = 0;        // requests that have a sequence
+  uint32_t waiting = 0;        // requests in the queue
+  uint32_t kv_used = 0;        // tokens in the KV cache
+  uint32_t kv_at_work = 0;     // of them, of running requests; the others are kept for later
+  uint64_t spilled_bytes = 0;  // of prefixes that had to leave it
+  uint64_t steps = 0;          // since loading
+  uint32_t threads = 0;        // in use
+};
+
+class Generator {
+ public:
+  // `options` must be complete. Loads the draft model, if there is one. `stopping` ends a step that is being computed.
+  // Throws what CreateContext and Speculator do.
+  Generator(const EngineOptions& options, llama_model* model, Outbox& outbox, const std::atomic<bool>& stopping,
+            const std::function<bool(float)>& on_progress);
+  Generator(const Generator&) = delete;
+  Generator& operator=(const Generator&) = delete;
+
+  // What happens to the request is told through the outbox.
+  void Enqueue(Request request);
+
+  // Makes a saved state available to requests that start with `tokens`.
+  void Restore(std::vector<llama_token> tokens, std::vector<uint8_t> state);
+
+  // One turn: drops what is cancelled, starts what can start, computes a step.
+  // True when something happened that the other side should know at once, such as a first token.
+  bool Turn();
+
+  bool idle() const { return live_.empty() && waiting_.empty(); }
+  EngineStatus status() const;
+  const llama_context* context() const { return context_.get(); }
+  uint32_t kv_cells() const { return cache_.capacity(); }
+
+ private:
+  using JobPtr = std::unique_ptr<Job>;
+  struct Grant {
+    Job* job;
+    uint32_t tokens;
+  };
+  // The rows of a batch that a job samples from.
+  struct Rows {
+    Job* job;
+    int32_t first;  // the others, one for each token of its guess, follow
+  };
+
+  // generator.cc: from the queue to the end
+  void RefuseBeyondQueue();
+  void FitContext(Job& job) const;
+  void DropCancelled();
+  void Admit();
+  bool WaitsForPrefix(const Job& job, uint32_t known, uint32_t at_most) const;
+  bool HasRoomFor(const Job& job, uint32_t unknown) const;
+  void Start(JobPtr job, KvCache::Lease lease);
+  void FinishPrefill(Job& job);
+  void Preempt(Job& job);
+  void PreemptOne();
+  void Shift(Job& job);
+  void Finish(Job& job, FinishReason reason);
+  void Fail(Job& job, const Error& error);
+  void FailAll(const Error& error);
+  void Release(Job& job, bool keep);
+  void FreeSlot(Job& job);
+  void EraseDone();
+
+  // generator_step.cc: one step
+  void Step();
+  void GuessAhead();
+  std::vector<Grant> PlanTogether();
+  void StepApart();
+  void RunBatch(const std::vector<Grant>& grants);
+  void UndoBatch(const std::vector<Grant>& grants);
+  void SampleRows(const std::vector<Rows>& rows);
+  void DeliverAll(Job& job, std::vector<Sample> samples);
+  void Deliver(Job& job, Sample sample);
+
+  EngineOptions options_;
+  Outbox& outbox_;
+  const std::atomic<bool>& stopping_;
+  const llama_vocab* vocab_;
+  const bool cuttable_;
+  ContextPtr context_;
+  KvCache cache_;
+  std::optional<Speculator> speculator_;
+  std::optional<AdaptiveThreads> threads_;  // none: options_.context.threads
+
+  std::deque<JobPtr> waiting_;  // by priority, then in the order they came
+  std::vector<JobPtr> live_;    // those with a sequence
+  std::vector<int32_t> free_slots_;
+  Batch batch_;
+  // The flags of the requests in the batch that is being computed; read by ggml's threads, too.
+  std::vector<const std::atomic<bool>*> computing_;
+  uint64_t steps_ = 0;
+  bool urgent_ = false;
+};
+
+}  // namespace coldstart

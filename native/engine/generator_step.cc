@@ -1,0 +1,235 @@
+#include <algorithm>
+#include <optional>
+#include <span>
+#include <string>
+#include <utility>
+
+#include "engine/generator.h"
+#include "engine/scheduler.h"
+#include "engine/tokenizer.h"
+
+namespace coldstart {
+
+void Generator::Step() {
+  EraseDone();  // prompts that were known whole
+  if (live_.empty()) return;
+  ++steps_;
+  GuessAhead();
+  if (options_.deterministic) return StepApart();
+  std::vector<Grant> grants = PlanTogether();
+  while (!grants.empty()) {
+    uint32_t cells = 0;
+    for (const Grant& grant : grants) cells += grant.tokens;
+    if (cache_.MakeRoom(cells)) return RunBatch(grants);
+    PreemptOne();
+    EraseDone();
+    grants = PlanTogether();
+  }
+}
+
+void Generator::GuessAhead() {
+  if (!speculator_) return;
+  std::vector<Speculator::Text> texts;
+  std::vector<Job*> jobs;
+  uint32_t left = kMaxGuesses;
+  for (const JobPtr& job : live_) {
+    job->guess.clear();
+    if (job->done || !job->decoding()) continue;
+    const auto length = static_cast<uint32_t>(job->tokens.size());
+    uint32_t most = std::min({left, job->guess_limit, options_.speculation.draft_tokens});
+    // The token after the guess is sampled, too.
+    if (job->request.max_tokens) most = std::min(most, *job->request.max_tokens - job->generated - 1);
+    most = std::min(most, options_.context_length - std::min(options_.context_length, length + 1));
+    left -= most;
+    texts.push_back({static_cast<uint32_t>(job->slot), &job->tokens, most, {}});
+    jobs.push_back(job.get());
+  }
+  speculator_->Guess(texts);
+  for (size_t i = 0; i < jobs.size(); ++i) jobs[i]->guess = std::move(texts[i].guess);
+}
+
+std::vector<Generator::Grant> Generator::PlanTogether() {
+  std::vector<Pending> pending;
+  std::vector<Job*> jobs;
+  for (const JobPtr& job : live_) {
+    if (job->done) continue;
+    uint32_t tokens = job->pending();
+    // A state that cannot be cut is kept before the last token of the prompt, which must be computed again.
+    if (!cuttable_ && tokens > 1) --tokens;
+    pending.push_back({tokens + static_cast<uint32_t>(job->guess.size()), job->decoding()});
+    jobs.push_back(job.get());
+  }
+  const StepBudget budget{options_.context.batch_size, options_.prefill_budget};
+  const std::vector<uint32_t> planned = PlanStep(pending, budget, steps_);
+  std::vector<Grant> grants;
+  for (size_t i = 0; i < jobs.size(); ++i) {
+    if (planned[i] == 0) continue;
+    if (jobs[i]->decoding()) jobs[i]->guess.resize(planned[i] - 1);
+    grants.push_back({jobs[i], planned[i]});
+  }
+  // In a split cache, llama.cpp computes sequences together whose numbers follow one another.
+  if (!options_.context.unified) {
+    std::sort(grants.begin(), grants.end(),
+              [](const Grant& a, const Grant& b) { return a.job->sequence < b.job->sequence; });
+  }
+  return grants;
+}
+
+// Every sequence in batches of its own, cut at the same places whatever else runs: each token of those that decode, and
+// one piece of one prompt.
+void Generator::StepApart() {
+  const uint32_t piece = options_.context.batch_size;
+  bool prompt_done = false;
+  for (size_t i = 0; i < live_.size() && !stopping_; ++i) {
+    Job& job = *live_[(steps_ + i) % live_.size()];
+    if (job.done || (!job.decoding() && std::exchange(prompt_done, true))) continue;
+    const auto guess = static_cast<uint32_t>(job.guess.size());
+    RunBatch({{&job, job.decoding() ? 1 + guess : std::min(job.pending(), piece - job.computed % piece)}});
+  }
+}
+
+// One llama_decode, then a token for each request that is ready for one.
+void Generator::RunBatch(const std::vector<Grant>& grants) {
+  batch_.Clear();
+  computing_.clear();
+  std::vector<Rows> rows;
+  for (const auto& [job, tokens] : grants) {
+    computing_.push_back(job->request.cancelled.get());
+    const auto length = static_cast<uint32_t>(job->tokens.size());
+    for (uint32_t i = 0; i < tokens; ++i) {
+      const uint32_t position = job->computed + i;
+      const bool guessed = position >= length;
+      const bool samples = position + 1 >= length && !job->prefill_only();
+      if (samples && !guessed) rows.push_back({job, batch_.size()});
+      const llama_token token = guessed ? job->guess[position - length] : job->tokens[position];
+      batch_.Add(token, static_cast<llama_pos>(position), job->sequence, samples);
+    }
+  }
+
+  const int32_t status = llama_decode(context_.get(), batch_.get());
+  computing_.clear();
+  if (status == 2) return UndoBatch(grants);
+  if (status != 0) {
+    return FailAll(Error(status == 1 ? ErrorCode::kOutOfMemory : ErrorCode::kInternal,
+                         status == 1 ? "The KV cache had no room for the next tokens."
+                                     : "llama.cpp could not compute the next tokens (llama_decode returned " +
+                                           std::to_string(status) + ").",
+                         status == 1 ? "Load the model with a larger contextLength, or run fewer generations at a time."
+                                     : "Set COLDSTART_LOG=error to see its reason.",
+                         {{"status", static_cast<double>(status)}}));
+  }
+  for (const auto& [job, granted] : grants) {
+    const bool decoding = job->decoding();
+    const uint32_t tokens = std::min(granted, job->pending());  // without guesses
+    cache_.Append(job->sequence, std::span(job->tokens).subspan(job->computed, tokens));
+    job->computed += tokens;
+    if (!decoding) job->prefilled = job->computed;
+    if (job->pending() == 0 && job->prefill_only()) FinishPrefill(*job);
+    if (!cuttable_ && job->pending() == 1 && job->generated == 0) cache_.Checkpoint(job->sequence);
+  }
+  SampleRows(rows);
+}
+
+// The step was given up; every request in it is cancelled or the engine stops.
+void Generator::UndoBatch(const std::vector<Grant>& grants) {
+  for (const auto& [job, tokens] : grants) {
+    // A state that cannot be cut has seen tokens that it should not have seen.
+    if (!cuttable_) cache_.Spoil(job->sequence);
+    cache_.DropRest(job->sequence);
+  }
+}
+
+void Generator::SampleRows(const std::vector<Rows>& rows) {
+  std::vector<std::vector<float*>> logits;  // of the rows of each job
+  for (const auto& [job, first] : rows) {
+    auto& own = logits.emplace_back();
+    for (int32_t row = first; row <= first + static_cast<int32_t>(job->guess.size()); ++row) {
+      own.push_back(llama_get_logits_ith(context_.get(), row));
+      if (own.back() == nullptr)
+        throw Error(ErrorCode::kInternal, "llama.cpp computed no logits for a token.", "Please report this.");
+    }
+  }
+  std::vector<std::vector<Sample>> samples(rows.size());
+  std::vector<std::optional<Error>> errors(rows.size());
+  const auto count = static_cast<int64_t>(rows.size());
+  // On the threads that ggml computes with, which wait for more work at this moment.
+  [[maybe_unused]] const uint32_t threads = threads_ ? threads_->threads() : options_.context.threads;
+#pragma omp parallel for schedule(dynamic, 1) num_threads(threads) if (count > 1)
+  for (int64_t i = 0; i < count; ++i) {
+    const auto at = static_cast<size_t>(i);
+    Job& job = *rows[at].job;
+    try {
+      // As many as were guessed right, and one more: each is sampled as if there had been no guess.
+      for (size_t row = 0; row < logits[at].size(); ++row) {
+        samples[at].push_back(job.sampler.Next(logits[at][row]));
+        if (row == job.guess.size() || samples[at].back().token != job.guess[row]) break;
+      }
+    } catch (...) {
+      errors[at] = CurrentError("Sampling");
+    }
+  }
+  for (size_t i = 0; i < rows.size(); ++i) {
+    Job& job = *rows[i].job;
+    try {
+      if (errors[i]) throw *errors[i];
+      DeliverAll(job, std::move(samples[i]));
+    } catch (...) {
+      Fail(job, CurrentError("Sampling"));
+    }
+  }
+}
+
+// The tokens of a step: those that were guessed right have been computed already.
+void Generator::DeliverAll(Job& job, std::vector<Sample> samples) {
+  const auto right = static_cast<uint32_t>(samples.size()) - 1;
+  const auto guessed = static_cast<uint32_t>(job.guess.size());
+  if (guessed > 0) {
+    cache_.Append(job.sequence, std::span(job.guess).first(right));
+    if (right < guessed) cache_.DropRest(job.sequence);
+    job.computed += right;
+    job.guessed += guessed;
+    job.accepted += right;
+    // Guessing wrong costs computing; so guess more where it went well.
+    job.guess_limit =
+        right == guessed ? std::min(2 * job.guess_limit, options_.speculation.draft_tokens) : std::max(right + 1, 2u);
+    job.guess.clear();
+  }
+  for (Sample& sample : samples) {
+    if (!job.done) Deliver(job, std::move(sample));
+  }
+}
+
+void Generator::Deliver(Job& job, Sample sample) {
+  if (llama_vocab_is_eog(vocab_, sample.token)) return Finish(job, FinishReason::kStop);
+  job.last_token = Clock::now();
+  if (!job.first_token) {
+    job.first_token = job.last_token;
+    urgent_ = true;
+  }
+
+  ++job.generated;
+  job.tokens.push_back(sample.token);
+  std::string bytes;
+  AppendPiece(vocab_, sample.token, /*render_special=*/false, bytes);
+  std::string text = job.stream.Push(bytes);
+  SampledToken sampled;
+  sampled.sample = std::move(sample);
+  if (job.request.sampling.logprobs >= 0) {
+    sampled.has_logprobs = true;
+    sampled.bytes = std::move(bytes);
+    for (const TokenLogprob& candidate : sampled.sample.top) {
+      AppendPiece(vocab_, candidate.token, /*render_special=*/true, sampled.top_bytes.emplace_back());
+    }
+  }
+  job.unsent.push_back(std::move(sampled));
+  if (job.stream.matched_stop() != nullptr || !text.empty()) {
+    outbox_.Push(Chunk{job.request.id, std::move(text), std::exchange(job.unsent, {})});
+  }
+  if (job.stream.matched_stop() != nullptr) return Finish(job, FinishReason::kStopString);
+  if (job.request.max_tokens && job.generated >= *job.request.max_tokens) return Finish(job, FinishReason::kLength);
+  if (job.tokens.size() < options_.context_length) return;
+  if (job.request.overflow == Overflow::kShift) return Shift(job);
+  Finish(job, FinishReason::kContext);
+}
+
+}  // namespace coldstart
