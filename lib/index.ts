@@ -14,7 +14,8 @@ export {
   type TokenLogprob,
 } from "./generation.js";
 export { inspectGguf, type GgufInfo } from "./inspect-gguf.js";
-export { loadModel, type KvCacheType, type LoadOptions, type SpeculativeOptions } from "./load-model.js";
+export { loadModel } from "./load-model.js";
+export type { KvCacheType, LoadOptions, SpeculativeOptions } from "./load-options.js";
 export { Model, type ModelInfo, type ModelStatus, type Placement } from "./model.js";
 export type { MetadataArray, MetadataValue } from "./native.js";
 export { Session } from "./session.js";

@@ -1,4 +1,4 @@
-import { toPath } from "./load-model.js";
+import { toPath } from "./load-options.js";
 import { native, type MetadataValue } from "./native.js";
 import { OptionReader } from "./options.js";
 

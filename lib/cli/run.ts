@@ -3,7 +3,8 @@ import { text as readAll } from "node:stream/consumers";
 import { ColdstartError } from "../errors.js";
 import type { GenerateOptions } from "../generate-options.js";
 import type { GenerationResult } from "../generation.js";
-import { loadModel, type LoadOptions } from "../load-model.js";
+import { loadModel } from "../load-model.js";
+import type { LoadOptions } from "../load-options.js";
 import type { Model } from "../model.js";
 import { EXIT } from "./exit-codes.js";
 
