@@ -221,6 +221,7 @@ export interface NativeAddon {
   inspectGguf(path: string, arrayLimit: number): Promise<GgufHeader & { quantization?: string }>;
   listDevices(): NativeDevice[];
   setErrorClass(errorClass: typeof ColdstartError): void;
+  shutdownEngines(): void;
   versions(): { llamaCpp: string; ggml: string; systemInfo: string };
 }
 
@@ -241,6 +242,8 @@ function load(): NativeAddon {
     const other = process.env["COLDSTART_ADDON"];
     const addon = require(other === undefined ? nodeGypBuild.resolve(root) : path.resolve(other)) as NativeAddon;
     addon.setErrorClass(ColdstartError);
+    // Before the process lets go of what engines' threads still use.
+    process.on("exit", () => addon.shutdownEngines());
     return addon;
   } catch (cause) {
     const machine = `${process.platform}-${process.arch}, Node.js ${process.version}`;

@@ -38,6 +38,7 @@ class EngineBinding : public std::enable_shared_from_this<EngineBinding> {
     const std::lock_guard lock(mutex_);
     if (!open_) return;
     open_ = false;
+    env_.GetInstanceData<AddonData>()->engines.erase(this);
     napi_remove_env_cleanup_hook(env_, OnEnvironmentEnd, this);
     wake_.Release();
   }
@@ -115,6 +116,7 @@ class EngineBinding : public std::enable_shared_from_this<EngineBinding> {
                               [](Napi::Env, void*, Context* context) { delete context; });
     // Hooks run last in, first out: this one joins the engine's thread before Node takes the function above away.
     napi_add_env_cleanup_hook(env_, OnEnvironmentEnd, this);
+    env_.GetInstanceData<AddonData>()->engines.insert(this);
     engine_ = std::make_unique<Engine>(std::move(options), [this] {
       const std::lock_guard lock(mutex_);
       if (open_) wake_.NonBlockingCall();
@@ -169,6 +171,11 @@ class EngineBinding : public std::enable_shared_from_this<EngineBinding> {
   WakeFunction wake_;
   std::unique_ptr<Engine> engine_;
 };
+
+void ShutdownEngines(const Napi::CallbackInfo& info) {
+  const auto engines = info.Env().GetInstanceData<AddonData>()->engines;  // a copy: each takes itself out
+  for (EngineBinding* engine : engines) engine->Shutdown();
+}
 
 Napi::Function EngineObject::Define(Napi::Env env) {
   return DefineClass(

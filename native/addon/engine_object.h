@@ -9,6 +9,11 @@ namespace coldstart {
 
 class EngineBinding;
 
+// shutdownEngines(): ends the threads of all engines of this environment, without a further event.
+// For the end of the process: process.exit() runs the destructors of static objects, ggml's among them, while threads
+// still compute.
+void ShutdownEngines(const Napi::CallbackInfo& info);
+
 class EngineObject : public Napi::ObjectWrap<EngineObject> {
  public:
   static Napi::Function Define(Napi::Env env);

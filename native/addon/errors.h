@@ -5,15 +5,19 @@
 
 #include <optional>
 #include <type_traits>
+#include <unordered_set>
 #include <utility>
 
 #include "base/error.h"
 
 namespace coldstart {
 
+class EngineBinding;
+
 // What one JavaScript environment (the main thread, a worker) keeps of the addon.
 struct AddonData {
-  Napi::FunctionReference error_class;  // ColdstartError of lib/errors.ts
+  Napi::FunctionReference error_class;         // ColdstartError of lib/errors.ts
+  std::unordered_set<EngineBinding*> engines;  // that have a thread
 };
 
 // setErrorClass(class): called once by lib/native.ts.

@@ -36,6 +36,7 @@ void Generator::GuessAhead() {
     job->guess.clear();
     if (job->done || !job->decoding()) continue;
     const auto length = static_cast<uint32_t>(job->tokens.size());
+    if (options_.deterministic) left = kMaxGuesses;  // each has steps of its own
     uint32_t most = std::min({left, job->guess_limit, options_.speculation.draft_tokens});
     // The token after the guess is sampled, too.
     if (job->request.max_tokens) most = std::min(most, *job->request.max_tokens - job->generated - 1);

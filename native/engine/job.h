@@ -14,8 +14,8 @@
 namespace coldstart {
 
 struct Job {
-  Job(Request accepted, const llama_vocab* vocab)
-      : request(std::move(accepted)), tokens(request.prompt), sampler(vocab, request.sampling), stream(request.stop) {
+  Job(Request from, const llama_vocab* vocab)
+      : request(std::move(from)), tokens(request.prompt), sampler(vocab, request.sampling), stream(request.stop) {
     sampler.AcceptPrompt(request.prompt);
   }
 
