@@ -224,7 +224,7 @@ bool Generator::HasRoomFor(const Job& job, uint32_t unknown) const {
   if (live_.empty()) return true;
   const auto most = options_.context_length - std::min<uint32_t>(options_.context_length, unknown);
   uint32_t wanted = unknown + std::min(most, kHeadroom << std::min(job.preemptions, 8u));
-  for (const JobPtr& job : live_) wanted += job->pending() + kHeadroom;
+  for (const JobPtr& other : live_) wanted += other->pending() + kHeadroom;
   return cache_.CouldMakeRoom(wanted);
 }
 

@@ -12,29 +12,50 @@ namespace coldstart {
 
 namespace {
 
-constexpr size_t kBlock = 64;
+// Logits are taken in chunks of kLanes x kRows. A block is one lane of a chunk, every kLanes-th of its logits: so the
+// maxima of the blocks of a chunk are the lanes of a few registers, and no register is ever summed up across.
+constexpr size_t kLanes = 16;
+constexpr size_t kRows = 64;
+constexpr size_t kChunk = kLanes * kRows;
+
+constexpr size_t BlockOf(size_t token) { return token / kChunk * kLanes + token % kLanes; }
+constexpr size_t FirstOf(size_t block) { return block / kLanes * kChunk + block % kLanes; }
 
 // Compiled for wider registers as well, chosen when the addon is loaded: this pass over the whole vocabulary is most of
 // what choosing a token costs.
 #if defined(__x86_64__) && defined(__linux__) && defined(__GNUC__) && !defined(__clang__)
-#define COLDSTART_WIDE __attribute__((target_clones("avx512f", "avx2", "default")))
+#define COLDSTART_WIDE __attribute__((target_clones("avx512f", "avx2", "default"), optimize("O3")))
 #else
 #define COLDSTART_WIDE
 #endif
 
-// The largest of each kBlock logits; true when none is NaN or +Inf.
-COLDSTART_WIDE bool FindBlockMaxima(const float* logits, size_t count, float* maxima) {
-  int32_t unusable = 0;
-  for (size_t start = 0; start < count; start += kBlock) {
-    const size_t end = std::min(start + kBlock, count);
-    float largest = -INFINITY;
-    for (size_t i = start; i < end; ++i) {
-      unusable |= static_cast<int32_t>(!(logits[i] <= FLT_MAX));
-      largest = logits[i] > largest ? logits[i] : largest;
+// The maxima of whole chunks, into `maxima`; true when no logit is NaN.
+COLDSTART_WIDE bool FindMaxima(const float* logits, size_t chunks, float* maxima) {
+  constexpr size_t kChains = 4;  // a maximum waits for the one before it: several at a time
+  int32_t nan = 0;
+  for (size_t chunk = 0; chunk < chunks; ++chunk, logits += kChunk, maxima += kLanes) {
+    float largest[kChains][kLanes];
+    int32_t unordered[kLanes] = {};
+    for (auto& chain : largest) {
+      for (float& lane : chain) lane = -INFINITY;
     }
-    *maxima++ = largest;
+    for (size_t row = 0; row < kRows; row += kChains) {
+      for (size_t chain = 0; chain < kChains; ++chain) {
+        const float* values = logits + (row + chain) * kLanes;
+        for (size_t lane = 0; lane < kLanes; ++lane) {
+          largest[chain][lane] = values[lane] > largest[chain][lane] ? values[lane] : largest[chain][lane];
+          unordered[lane] |= static_cast<int32_t>(values[lane] != values[lane]);
+        }
+      }
+    }
+    for (size_t lane = 0; lane < kLanes; ++lane) {
+      const float first = std::max(largest[0][lane], largest[1][lane]);
+      const float second = std::max(largest[2][lane], largest[3][lane]);
+      maxima[lane] = std::max(first, second);
+      nan |= unordered[lane];
+    }
   }
-  return unusable == 0;
+  return nan == 0;
 }
 
 [[noreturn]] void ThrowUnusable(const float* logits, size_t count) {
@@ -57,24 +78,40 @@ constexpr auto kLarger = [](const llama_token_data& a, const llama_token_data& b
 
 }  // namespace
 
-size_t LogitIndex::BlockEnd(size_t block) const { return std::min((block + 1) * kBlock, count_); }
-
 void LogitIndex::Build(const float* logits, size_t count) {
   logits_ = logits;
   count_ = count;
-  maxima_.resize((count + kBlock - 1) / kBlock);
-  const bool usable = FindBlockMaxima(logits, count, maxima_.data());
-  if (!usable || logits[Largest()] == -INFINITY) ThrowUnusable(logits, count);
+  const size_t chunks = count / kChunk;
+  maxima_.assign((chunks + 1) * kLanes, -INFINITY);
+  bool usable = FindMaxima(logits, chunks, maxima_.data());
+  for (size_t token = chunks * kChunk; token < count; ++token) {
+    float& largest = maxima_[BlockOf(token)];
+    largest = std::max(largest, logits[token]);
+    usable = usable && !std::isnan(logits[token]);
+  }
+  const float largest = *std::max_element(maxima_.begin(), maxima_.end());
+  if (!usable || largest > FLT_MAX || largest == -INFINITY) ThrowUnusable(logits, count);
 }
 
 void LogitIndex::Update(size_t token) {
-  const size_t block = token / kBlock;
-  maxima_[block] = *std::max_element(logits_ + block * kBlock, logits_ + BlockEnd(block));
+  const size_t block = BlockOf(token);
+  float largest = -INFINITY;
+  for (size_t i = FirstOf(block); i < BlockEnd(block); i += kLanes) largest = std::max(largest, logits_[i]);
+  maxima_[block] = largest;
 }
 
+size_t LogitIndex::BlockEnd(size_t block) const { return std::min((block / kLanes + 1) * kChunk, count_); }
+
 size_t LogitIndex::Largest() const {
-  const auto block = static_cast<size_t>(std::max_element(maxima_.begin(), maxima_.end()) - maxima_.begin());
-  return static_cast<size_t>(std::max_element(logits_ + block * kBlock, logits_ + BlockEnd(block)) - logits_);
+  const float largest = *std::max_element(maxima_.begin(), maxima_.end());
+  size_t first = count_;
+  for (size_t block = 0; block < maxima_.size(); ++block) {
+    if (maxima_[block] != largest) continue;
+    for (size_t i = FirstOf(block); i < std::min(BlockEnd(block), first); i += kLanes) {
+      if (logits_[i] == largest) first = i;
+    }
+  }
+  return first;
 }
 
 void LogitIndex::LargestK(size_t k, std::vector<llama_token_data>& out) {
@@ -90,7 +127,7 @@ void LogitIndex::LargestK(size_t k, std::vector<llama_token_data>& out) {
   }
   for (size_t block = 0; block < maxima_.size(); ++block) {
     if (maxima_[block] < least) continue;
-    for (size_t i = block * kBlock; i < BlockEnd(block); ++i) {
+    for (size_t i = FirstOf(block); i < BlockEnd(block); i += kLanes) {
       if (logits_[i] >= least) out.push_back({static_cast<llama_token>(i), logits_[i], 0.0f});
     }
   }

@@ -26,6 +26,7 @@ class LogitIndex {
   void LargestK(size_t k, std::vector<llama_token_data>& out);
 
  private:
+  // Where the logits of a block end; not all of them before that are the block's.
   size_t BlockEnd(size_t block) const;
 
   const float* logits_ = nullptr;

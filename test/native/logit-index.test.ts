@@ -14,8 +14,8 @@ const logit = fc.oneof(
 
 describe("LogitIndex", () => {
   it("finds what sorting finds, also after updates", () => {
-    const logits = fc.array(logit, { minLength: 1, maxLength: 300 });
-    const updates = fc.array(fc.tuple(fc.nat(299), logit), { maxLength: 5 });
+    const logits = fc.array(logit, { minLength: 1, maxLength: 3000, size: "max" });
+    const updates = fc.array(fc.tuple(fc.nat(2999), logit), { maxLength: 5 });
     fc.assert(
       fc.property(logits, fc.nat(310), updates, (logits, k, updates) => {
         const values = Float32Array.from(logits);
@@ -30,12 +30,12 @@ describe("LogitIndex", () => {
         assert.equal(largest, sorted[0]);
         assert.deepEqual(top, sorted.slice(0, k));
       }),
-      { numRuns: 1000 },
+      { numRuns: 300 },
     );
   });
 
   it("refuses NaN and +Inf wherever they are, and nothing but -Inf", () => {
-    for (const size of [1, 63, 64, 65, 640]) {
+    for (const size of [1, 15, 16, 1023, 1024, 1025, 3000]) {
       for (const bad of [NaN, Infinity]) {
         for (const at of [0, size >> 1, size - 1]) {
           const logits = new Float32Array(size);
