@@ -9,7 +9,7 @@ const NODE_GLOBALS = [
 ]; // prettier-ignore
 
 export default tseslint.config(
-  { ignores: ["build", "deps", "dist", "docs/api", "prebuilds"] },
+  { ignores: ["bench/upstream", "build", "deps", "dist", "docs/api", "prebuilds"] },
   js.configs.recommended,
   {
     files: ["**/*.ts"],

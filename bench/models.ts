@@ -7,6 +7,7 @@ import { existsSync, mkdirSync, renameSync, writeFileSync } from "node:fs";
 import path from "node:path";
 import { pathToFileURL } from "node:url";
 import { F16, Q4_0, randomModel, type Shape } from "../test/support/random-model.js";
+import { copying } from "./copying-model.js";
 
 export const SHAPES = {
   /** 4.3 M parameters, nearly all of them embeddings and output. */
@@ -17,7 +18,20 @@ export const SHAPES = {
   "152k-vocabulary-f16": { type: F16, vocabulary: 151_936, width: 128, feedForward: 384, layers: 4, heads: 4, keyValueHeads: 4, contextLength: 4096, tied: true },
 } as const satisfies Record<string, Shape>; // prettier-ignore
 
-export type ModelName = keyof typeof SHAPES;
+/** Models that go on with what the prompt repeats, and what they are otherwise like. */
+const COPYING = {
+  "4m-f16-copying": SHAPES["4m-f16"],
+  "125m-q4_0-copying": { ...SHAPES["125m-q4_0"], tied: false },
+} as const satisfies Record<string, Shape>;
+
+export type ModelName = keyof typeof SHAPES | keyof typeof COPYING;
+const NAMES = [...Object.keys(SHAPES), ...Object.keys(COPYING)] as ModelName[];
+
+function make(name: ModelName): Buffer {
+  if (name in SHAPES) return randomModel(SHAPES[name as keyof typeof SHAPES]);
+  const shape = COPYING[name as keyof typeof COPYING];
+  return copying(randomModel(shape), shape);
+}
 
 /** The file of a model, made if it is not there. */
 export function benchModel(name: ModelName): string {
@@ -25,12 +39,12 @@ export function benchModel(name: ModelName): string {
   const file = path.join(folder, `${name}.gguf`);
   if (!existsSync(file)) {
     mkdirSync(folder, { recursive: true });
-    writeFileSync(`${file}.part`, randomModel(SHAPES[name]));
+    writeFileSync(`${file}.part`, make(name));
     renameSync(`${file}.part`, file);
   }
   return file;
 }
 
 if (process.argv[1] !== undefined && import.meta.url === pathToFileURL(process.argv[1]).href) {
-  for (const name of Object.keys(SHAPES) as ModelName[]) console.log(benchModel(name));
+  for (const name of NAMES) console.log(benchModel(name));
 }

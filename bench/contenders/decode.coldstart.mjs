@@ -1,13 +1,35 @@
-// Prints tokens a second of one stream: node decode.coldstart.mjs <model> <threads>
+// job: model, load (options of loadModel), streams, tokens, promptTokens, prefixTokens (that all prompts begin with),
+// repeat
 
 import { loadModel } from "../../dist/index.js";
+import { medians, throughput } from "../report/stats.mjs";
+import { sampling } from "./coldstart.mjs";
+import { job, peakMemory, report, words } from "./job.mjs";
 
-const model = await loadModel(process.argv[2], { threads: Number(process.argv[3]), contextLength: 256, parallel: 1 });
-const options = { maxTokens: 128, logitBias: { [model.info.vocabulary.eos]: -Infinity }, seed: 1 };
-let sum = 0;
-const rounds = 4;
-for (let round = 0; round < rounds; round++) {
-  sum += (await model.generate("Once upon a time, there was", options).result).timings.tokensPerSecond;
+const model = await loadModel(job.model, job.load);
+const prefix = words(job.prefixTokens, 0);
+const options = sampling(model, job.tokens);
+
+async function stream(prompt, seed) {
+  const arrivals = [];
+  for await (const { tokens } of model.generate(prompt, { ...options, seed })) {
+    arrivals.push([performance.now(), tokens.length]);
+  }
+  return arrivals;
 }
-console.log(sum / rounds);
+
+async function round(number) {
+  const prompts = Array.from({ length: job.streams }, (_, i) => [
+    ...prefix,
+    ...words(job.promptTokens, 1 + number * job.streams + i),
+  ]);
+  const started = performance.now();
+  return throughput(await Promise.all(prompts.map(stream)), started);
+}
+
+// The weights are in memory after this, and the prefix is in the cache.
+await model.generate([...prefix, ...words(1, 0)], { maxTokens: 8 }).result;
+const rounds = [];
+for (let number = 0; number < job.repeat; number++) rounds.push(await round(number));
 await model.dispose();
+await report({ ...medians(rounds), memory: peakMemory() });
