@@ -75,5 +75,8 @@ function end(child, name) {
 function lastMessage(said) {
   const lines = said.split("\n").filter((line) => line.trim() !== "" && !/^\s+at |^Node\.js v/.test(line));
   const message = lines.findLast((line) => /Error\b/.test(line)) ?? lines.at(-1) ?? "";
-  return message.replaceAll(root + path.sep, "").slice(0, 300);
+  return message
+    .replace(/^\[|\] \{$/g, "") // of an error with properties
+    .replaceAll(root + path.sep, "")
+    .slice(0, 300);
 }
