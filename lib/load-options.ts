@@ -31,7 +31,7 @@ export interface LoadOptions {
   batchSize?: number;
   /** Most prompt tokens computed in a step in which other generations get a token. Default 128. */
   prefillBudget?: number;
-  /** Most generations at the same time, 1 to 255; more wait their turn. Default 8. */
+  /** Most generations at the same time, 1 to 254; more wait their turn. Default 8. */
   parallel?: number;
   /** Most generations that wait; one more fails with `QUEUE_FULL`. Default 1024. */
   maxQueue?: number;
@@ -120,7 +120,8 @@ const KV_TYPES = [
 ] as const satisfies readonly KvCacheType[];
 const FLASH_ATTENTION = { auto: -1, false: 0, true: 1 } as const;
 const INT32_MAX = 2 ** 31 - 1;
-const MAX_PARALLEL = 255; // llama.cpp's LLAMA_MAX_SEQ, less the one that states are saved through
+// llama.cpp's LLAMA_MAX_SEQ, less the one that states are saved through, and one to share a prefix from.
+const MAX_PARALLEL = 254;
 const MIB = 2 ** 20;
 
 /** The engine's options, and what stays in JavaScript. */

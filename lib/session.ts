@@ -6,6 +6,7 @@ import { ColdstartError } from "./errors.js";
 import { checkGenerate, checkTokens, type GenerateOptions, type Prompt } from "./generate-options.js";
 import { Generation } from "./generation.js";
 import type { NativeFinished, NativeRequest } from "./native.js";
+import { OptionReader } from "./options.js";
 import { checkState, decodeSnapshot, encodeSnapshot, isCheckable, type SnapshotOrigin } from "./snapshot.js";
 
 /** What sessions need of their model. */
@@ -53,6 +54,7 @@ export class Session {
    * Rejects with `INVALID_OPTION`, `TOKENIZE_FAILED`, `CONTEXT_OVERFLOW`, `QUEUE_FULL`, `DISPOSED`.
    */
   async append(prompt: Prompt, options: { parseSpecial?: boolean; signal?: AbortSignal } = {}): Promise<number> {
+    new OptionReader(options, ["parseSpecial", "signal"]); // Refuses others.
     const { request, signal } = checkGenerate(prompt, options, this.#host.contextLength, () => 0);
     await this.#exclusively(async () => {
       const { finished } = await this.#compute({ ...request, history: this.#tokens }, signal);
@@ -67,6 +69,7 @@ export class Session {
    */
   generate(prompt?: Prompt, options: GenerateOptions = {}): Generation {
     this.#checkIdle();
+    if (prompt === undefined && this.#tokens.length === 0) throw empty("continue");
     const { contextLength, nextSeed, engine } = this.#host;
     // The last token stands for the prompt where there is none.
     const [history, checked] =
@@ -95,11 +98,7 @@ export class Session {
    */
   async snapshot(): Promise<Uint8Array> {
     return this.#exclusively(async () => {
-      if (this.#tokens.length === 0) {
-        throw new ColdstartError("INVALID_OPTION", "The session is empty: there is nothing to save.", {
-          remedy: "append() something first.",
-        });
-      }
+      if (this.#tokens.length === 0) throw empty("save");
       const tokens = this.#tokens;
       const [origin, state] = await Promise.all([this.#host.origin(), this.#save(tokens)]);
       return encodeSnapshot(origin, { tokens, state });
@@ -226,4 +225,10 @@ export class Session {
       signal?.removeEventListener("abort", cancel);
     }
   }
+}
+
+function empty(what: string): ColdstartError {
+  return new ColdstartError("INVALID_OPTION", `The session is empty: there is nothing to ${what}.`, {
+    remedy: "append() something first.",
+  });
 }

@@ -40,7 +40,7 @@ describe("bad input", () => {
       ["a seed out of range", { seed: 2 ** 32 - 1 }, /seed is 4294967295/],
       ["a callback that is none", { onProgress: "yes" }, /onProgress is "yes"/],
       ["a signal that is none", { signal: {} }, /an AbortSignal/],
-      ["too many sequences", { parallel: 257 }, /parallel is 257/],
+      ["too many sequences", { parallel: 255 }, /parallel is 255/],
     ];
     for (const [name, options, message] of cases) {
       it(`refuses ${name}`, () =>

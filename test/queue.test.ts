@@ -53,6 +53,30 @@ describe("the queue", () => {
     });
   });
 
+  it("has its bound also while one that gave way waits in it", async () => {
+    await withModel({ parallel: 2, maxQueue: 2, kvCache: { capacity: 256 } }, async (model) => {
+      const prompt = await model.tokenize(PROMPT);
+      const endless = (priority: number) => model.generate(prompt, { ...ENDLESS, overflow: "shift", priority });
+      const running = [endless(0), endless(1)];
+      while (model.status().waiting < 1) await new Promise((resolve) => setTimeout(resolve, 1));
+      const more = Array.from({ length: 20 }, () => model.generate(prompt, { maxTokens: 1, priority: 1 }));
+      for (const generation of running) setTimeout(() => generation.cancel(), 100);
+      const settled = await Promise.allSettled(more.map(({ result }) => result));
+      assert.ok(settled.filter(({ status }) => status === "rejected").length >= 15);
+      await Promise.all(running.map(({ result }) => result));
+    });
+  });
+
+  it("runs as many as there may be, all sequences at work and one prefix shared", async () => {
+    await withModel({ parallel: 254, maxQueue: 1000, kvCache: { capacity: 30_000 } }, async (model) => {
+      await model.generate([600, 5, 6, 7, 8], { maxTokens: 3 }).result;
+      const all = Array.from({ length: 253 }, (_, i) => model.generate([300 + i, 7], { ...ENDLESS, maxTokens: 60 }));
+      while (model.status().running < 253) await new Promise((resolve) => setTimeout(resolve, 1));
+      await model.generate([600, 5, 9], { maxTokens: 3 }).result;
+      for (const { result } of all) assert.equal((await result).usage.completionTokens, 60);
+    });
+  });
+
   it("says how many run and wait", async () => {
     await withModel({ parallel: 2, contextLength: 8192 }, async (model) => {
       const prompt = await model.tokenize(PROMPT);
@@ -93,10 +117,8 @@ describe("a text that does not fit the context", () => {
     await withModel({ contextLength: 64 }, async (model) => {
       await assert.rejects(model.generate(long).result, coldstartError("CONTEXT_OVERFLOW", /or set overflow/));
       await assert.rejects(model.generate(PROMPT, { maxTokens: 60 }).result, coldstartError("CONTEXT_OVERFLOW"));
-      for (const overflow of ["stop", "shift"] as const) {
-        const refused = coldstartError("CONTEXT_OVERFLOW", /larger contextLength\.$/);
-        await assert.rejects(model.generate(long, { overflow }).result, refused);
-      }
+      const refused = coldstartError("CONTEXT_OVERFLOW", /larger contextLength\.$/);
+      await assert.rejects(model.generate(long, { overflow: "stop" }).result, refused);
       assert.equal(model.status().steps, 0);
     });
   });
@@ -136,6 +158,15 @@ describe("a text that does not fit the context", () => {
     });
   });
 
+  it('begins with its newer part, with overflow: "shift"', async () => {
+    await withModel({ contextLength: 64 }, async (model) => {
+      const { usage, finishReason } = await model.generate(long, { ...ENDLESS, maxTokens: 5, overflow: "shift" })
+        .result;
+      assert.equal(finishReason, "length");
+      assert.ok(usage.promptTokens - usage.droppedTokens < 64);
+    });
+  });
+
   it('loses its middle, with overflow: "truncateMiddle"', async () => {
     await withModel({ contextLength: 64 }, async (model) => {
       const tokens = await model.tokenize(long);
@@ -168,6 +199,25 @@ describe("deterministic: true", () => {
       "with the prefix cache at work",
     );
     await model.dispose();
+  });
+
+  it("does not use what others are decoding", async () => {
+    const model = await loadModel(TINY_STORIES, { threads: 1, deterministic: true, batchSize: 16, parallel: 3 });
+    const first = model.generate("One day,", { temperature: 0, logitBias: { 2: -Infinity } });
+    const tokens = [...(await model.tokenize("One day,"))];
+    for await (const chunk of first) {
+      tokens.push(...chunk.tokens);
+      if (tokens.length >= 60) break;
+    }
+    const request = () => model.generate(tokens.slice(0, 60), { temperature: 0, maxTokens: 20, logprobs: true }).result;
+    const running = model.generate("One day,", { temperature: 0, logitBias: { 2: -Infinity } });
+    for await (const chunk of running) if (chunk.tokens.length > 0 && model.status().kvCache.atWork > 100) break;
+    const beside = await request();
+    await running.result;
+    const fresh = await loadModel(TINY_STORIES, { threads: 1, deterministic: true, batchSize: 16, parallel: 3 });
+    const alone = await fresh.generate(tokens.slice(0, 60), { temperature: 0, maxTokens: 20, logprobs: true }).result;
+    assert.deepEqual(beside.logprobs, alone.logprobs);
+    await Promise.all([model.dispose(), fresh.dispose()]);
   });
 
   it("takes no unified layout", () =>

@@ -91,7 +91,11 @@ describe("a session", () => {
 
   it("says what is wrong", async () => {
     const session = model.session();
-    assert.throws(() => session.generate(), coldstartError("INVALID_OPTION", /prompt/));
+    assert.throws(() => session.generate(), coldstartError("INVALID_OPTION", /empty/));
+    await assert.rejects(
+      session.append("x", { temperature: 1 } as object),
+      coldstartError("INVALID_OPTION", /temperature/),
+    );
     await assert.rejects(session.append(""), coldstartError("INVALID_OPTION"));
     await assert.rejects(session.snapshot(), coldstartError("INVALID_OPTION", /empty/));
     await assert.rejects(session.restore("text" as unknown as Uint8Array), coldstartError("INVALID_OPTION"));
@@ -155,6 +159,28 @@ describe("a snapshot", () => {
         other.restore(snapshot),
         coldstartError("INVALID_SNAPSHOT", /another kvCache\.layout: unified/),
       );
+    });
+  });
+
+  it("of a split KV cache has what was computed, also when it came from another pool just before", async () => {
+    const kvCache = { layout: "split" as const };
+    await withModel({ kvCache, parallel: 3 }, async (model) => {
+      const session = model.session();
+      await session.append(START.repeat(5));
+      const expected = (await session.fork().generate(" Then", GREEDY).result).tokens;
+      // Keeps the pool that has the text at work, so that the snapshot's sequence gets it from there.
+      const running = session.fork().generate(" Then", { ...GREEDY, maxTokens: 2000, overflow: "shift" });
+      for await (const _chunk of running) {
+        const taken = await session.snapshot();
+        const other = model.session();
+        await other.restore(taken);
+        await withModel({ kvCache, parallel: 3 }, async (fresh) => {
+          const restored = fresh.session();
+          await restored.restore(taken);
+          assert.deepEqual((await restored.generate(" Then", GREEDY).result).tokens, expected);
+        });
+        break;
+      }
     });
   });
 

@@ -59,6 +59,17 @@ for (const architecture of ["mamba", "gemma2"] as const) {
       });
     });
 
+    it("computes everything anew in deterministic mode, whose pieces its states do not fit", async () => {
+      await withModel({ path: file, prefixCache: false, deterministic: true, batchSize: 64 }, (plain) =>
+        withModel({ path: file, deterministic: true, batchSize: 64, parallel: 2 }, async (model) => {
+          const first = await model.generate(prompt(100), OPTIONS).result;
+          const text = [...prompt(100), ...first.tokens, 270, 280];
+          const next = await model.generate(text, { ...OPTIONS, logprobs: true }).result;
+          assert.deepEqual(next.logprobs, (await plain.generate(text, { ...OPTIONS, logprobs: true }).result).logprobs);
+        }),
+      );
+    });
+
     it("survives cancellations in the middle of prompts", async () => {
       await withModel({ path: file, parallel: 2, batchSize: 32, contextLength: 4096 }, async (model) => {
         const expected = (await model.generate(prompt(50, 3), OPTIONS).result).tokens;

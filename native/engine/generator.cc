@@ -1,6 +1,7 @@
 #include "engine/generator.h"
 
 #include <algorithm>
+#include <iterator>
 #include <string>
 #include <utility>
 
@@ -28,7 +29,8 @@ size_t CommonPrefix(const std::vector<llama_token>& a, const std::vector<llama_t
 KvCacheOptions CacheOptions(const EngineOptions& options, bool cuttable) {
   return {.unified = options.context.unified,
           .cuttable = cuttable,
-          .reuse = options.prefix_cache,
+          // A state that cannot be cut ends anywhere, and deterministic mode computes in pieces of one size.
+          .reuse = options.prefix_cache && (cuttable || !options.deterministic),
           .parallel = options.context.parallel,
           .reuse_multiple = options.deterministic ? options.context.batch_size : 1,
           .spill_bytes = options.prefix_cache ? options.spill_bytes : 0,
@@ -117,12 +119,14 @@ void Generator::Enqueue(Request request) {
 
 // Those who came last have to go; not those who had started and gave way.
 void Generator::RefuseBeyondQueue() {
-  while (waiting_.size() > options_.max_queue && !waiting_.back()->started) {
-    Fail(*waiting_.back(),
+  while (waiting_.size() > options_.max_queue) {
+    const auto last = std::find_if(waiting_.rbegin(), waiting_.rend(), [](const JobPtr& job) { return !job->started; });
+    if (last == waiting_.rend()) return;
+    Fail(**last,
          Error(ErrorCode::kQueueFull, "The queue is full: " + std::to_string(options_.max_queue) + " requests wait.",
                "Try again later, load the model with a larger maxQueue, or with more parallel.",
                {{"maxQueue", static_cast<double>(options_.max_queue)}}));
-    waiting_.pop_back();
+    waiting_.erase(std::next(last).base());
   }
 }
 
@@ -148,7 +152,11 @@ void Generator::FitContext(Job& job) const {
       return;
     }
   }
-  // The answer ends, or goes on without the older text, when the context is full; the prompt must fit all the same.
+  if (request.overflow == Overflow::kShift && length > 2) {
+    while (job.tokens.size() >= length) DropOlderHalf(job);
+    return;
+  }
+  // The answer ends when the context is full; the prompt must fit all the same.
   if (request.overflow != Overflow::kError && prompt < length) return;
   std::vector<ErrorDetail> details = {{"promptTokens", static_cast<double>(prompt)},
                                       {"contextLength", static_cast<double>(length)}};
@@ -168,7 +176,7 @@ void Generator::DropCancelled() {
   }
   EraseDone();
   for (const JobPtr& job : waiting_) {
-    if (*job->request.cancelled) Finish(*job, FinishReason::kAborted);
+    if (!job->done && *job->request.cancelled) Finish(*job, FinishReason::kAborted);
   }
   std::erase_if(waiting_, [](const JobPtr& job) { return job->done; });
 }
@@ -236,11 +244,15 @@ void Generator::FinishPrefill(Job& job) {
 // Drops the older half of the text, but for the token that begins it. What is left is computed again: keys and values
 // depend on everything before them, and moving them would change the model's mind about what it has read.
 void Generator::Shift(Job& job) {
-  const bool keeps_first = job.tokens.front() == llama_vocab_bos(vocab_);
-  const auto first = job.tokens.begin() + (keeps_first ? 1 : 0);
-  const auto dropped = static_cast<uint32_t>(job.tokens.end() - first) / 2;
   Preempt(job);
   --job.preemptions;
+  DropOlderHalf(job);
+}
+
+void Generator::DropOlderHalf(Job& job) const {
+  const bool keeps_first = job.tokens.front() == llama_vocab_bos(vocab_);
+  const auto first = job.tokens.begin() + (keeps_first ? 1 : 0);
+  const auto dropped = std::max(1u, static_cast<uint32_t>(job.tokens.end() - first) / 2);
   job.tokens.erase(first, first + dropped);
   job.dropped += dropped;
 }

@@ -81,6 +81,7 @@ class Generator {
   void Preempt(Job& job);
   void PreemptOne();
   void Shift(Job& job);
+  void DropOlderHalf(Job& job) const;
   void Finish(Job& job, FinishReason reason);
   void Fail(Job& job, const Error& error);
   void FailAll(const Error& error);

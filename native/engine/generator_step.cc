@@ -80,12 +80,14 @@ std::vector<Generator::Grant> Generator::PlanTogether() {
 // one piece of one prompt.
 void Generator::StepApart() {
   const uint32_t piece = options_.context.batch_size;
+  std::vector<Job*> jobs;  // live_ changes when one is shifted
+  for (size_t i = 0; i < live_.size(); ++i) jobs.push_back(live_[(steps_ + i) % live_.size()].get());
   bool prompt_done = false;
-  for (size_t i = 0; i < live_.size() && !stopping_; ++i) {
-    Job& job = *live_[(steps_ + i) % live_.size()];
-    if (job.done || (!job.decoding() && std::exchange(prompt_done, true))) continue;
-    const auto guess = static_cast<uint32_t>(job.guess.size());
-    RunBatch({{&job, job.decoding() ? 1 + guess : std::min(job.pending(), piece - job.computed % piece)}});
+  for (Job* job : jobs) {
+    if (stopping_) return;
+    if (job->done || (!job->decoding() && std::exchange(prompt_done, true))) continue;
+    const auto guess = static_cast<uint32_t>(job->guess.size());
+    RunBatch({{job, job->decoding() ? 1 + guess : std::min(job->pending(), piece - job->computed % piece)}});
   }
 }
 
@@ -122,7 +124,9 @@ void Generator::RunBatch(const std::vector<Grant>& grants) {
   for (const auto& [job, granted] : grants) {
     const bool decoding = job->decoding();
     const uint32_t tokens = std::min(granted, job->pending());  // without guesses
-    cache_.Append(job->sequence, std::span(job->tokens).subspan(job->computed, tokens));
+    // Decoded one by one, tokens come out with other low bits than as a part of a prompt.
+    const bool reusable = !decoding || !options_.deterministic;
+    cache_.Append(job->sequence, std::span(job->tokens).subspan(job->computed, tokens), reusable);
     job->computed += tokens;
     if (!decoding) job->prefilled = job->computed;
     if (job->pending() == 0 && job->prefill_only()) FinishPrefill(*job);
@@ -185,7 +189,7 @@ void Generator::DeliverAll(Job& job, std::vector<Sample> samples) {
   const auto right = static_cast<uint32_t>(samples.size()) - 1;
   const auto guessed = static_cast<uint32_t>(job.guess.size());
   if (guessed > 0) {
-    cache_.Append(job.sequence, std::span(job.guess).first(right));
+    cache_.Append(job.sequence, std::span(job.guess).first(right), !options_.deterministic);
     if (right < guessed) cache_.DropRest(job.sequence);
     job.computed += right;
     job.guessed += guessed;

@@ -116,8 +116,13 @@ llama_seq_id KvCache::Place(const PrefixTree::Match& match, uint32_t length) {
   if (shares()) {
     llama_memory_seq_cp(memory_, holder, sequence, 0, static_cast<llama_pos>(length));
   } else {
-    // Between pools only everything can be copied; llama.cpp asserts it.
-    llama_memory_seq_cp(memory_, holder, sequence, -1, -1);
+    // Between pools llama.cpp can only copy everything (it asserts that), and does so later, with the next step, when
+    // either pool may hold something else. A state is read and written at once.
+    const std::vector<uint8_t> state = Save(holder);
+    if (llama_state_seq_set_data(context_, state.data(), state.size(), sequence) == 0) {
+      llama_memory_seq_rm(memory_, sequence, -1, -1);
+      return sequence;
+    }
     llama_memory_seq_rm(memory_, sequence, static_cast<llama_pos>(length), -1);
   }
   Sequence& copy = of(sequence);
@@ -183,11 +188,12 @@ bool KvCache::MakeRoom(uint32_t cells) {
   return true;
 }
 
-void KvCache::Append(llama_seq_id sequence, std::span<const llama_token> tokens) {
+void KvCache::Append(llama_seq_id sequence, std::span<const llama_token> tokens, bool reusable) {
   Sequence& grown = sequences_[static_cast<size_t>(sequence)];
   const auto begin = static_cast<uint32_t>(grown.tokens.size());
   grown.tokens.insert(grown.tokens.end(), tokens.begin(), tokens.end());
   grown.last_used = ++clock_;
+  if (!reusable) return;
   at_work_.Append(sequence, tokens);
   Register(sequence, begin);
 }

@@ -4,7 +4,7 @@
 // Finished sequences stay as long as nobody needs their room: a request that starts with the same tokens takes them
 // over. How depends on the memory:
 // - unified: one pool of cells. Sequences share the cells of a common prefix; it takes no copy and no room.
-// - split: a pool of cells for each sequence. A prefix is used again where it lies, or the whole pool is copied.
+// - split: a pool of cells for each sequence. A prefix is used again where it lies, or it is copied.
 // - uncuttable (recurrent models, sliding windows): a state belongs to exactly the tokens it has seen. Copies of states
 //   are kept outside of the cache and put back.
 #pragma once
@@ -62,8 +62,9 @@ class KvCache {
   // Whether MakeRoom(cells) would be true.
   bool CouldMakeRoom(uint32_t cells) const;
 
-  // llama.cpp has computed these tokens, at the end of the sequence.
-  void Append(llama_seq_id sequence, std::span<const llama_token> tokens);
+  // llama.cpp has computed these tokens, at the end of the sequence. Those that are not reusable, and all after them,
+  // are nobody else's business; in a cache that shares cells all must be.
+  void Append(llama_seq_id sequence, std::span<const llama_token> tokens, bool reusable = true);
 
   // Drops what llama.cpp has computed beyond what was appended: tokens of a guess that was wrong, of a step given up.
   void DropRest(llama_seq_id sequence);

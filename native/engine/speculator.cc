@@ -74,7 +74,12 @@ void Speculator::SetThreads(uint32_t threads) {
 void Speculator::Guess(std::vector<Text>& texts) {
   std::vector<std::pair<Text*, llama_token>> asked;  // and their last tokens
   for (Text& text : texts) {
-    if (text.most == 0 || (impl_->context != nullptr && !impl_->CatchUp(text))) continue;
+    if (text.most == 0) continue;
+    if (impl_->context != nullptr && !impl_->CatchUp(text)) {
+      // Its context is empty now, for the others too: no guesses in this step.
+      for (const auto& [other, last] : asked) other->tokens->push_back(last);
+      return;
+    }
     asked.emplace_back(&text, text.tokens->back());
     // llama.cpp wants the last token apart from those before it.
     text.tokens->pop_back();
