@@ -99,8 +99,8 @@ llama_seq_id KvCache::Place(const PrefixTree::Match& match, uint32_t length) {
   for (const llama_seq_id holder : match.holders) {
     if (of(holder).use != Use::kKept) continue;
     const bool whole = of(holder).tokens.size() == length;
-    // What it has beyond could be of use, too. It stays where sharing is free, and is given up, after a copy of it went
-    // to outside, where sharing means copying.
+    // What it has beyond could be of use, too. It stays where sharing is free, and is given up, after a copy of it was
+    // put aside, where sharing means copying.
     if (!whole && (shares() || length < kWorthCopying)) continue;
     if (!whole) CopyOut(holder);
     Cut(holder, length);
