@@ -1,3 +1,4 @@
+import { listBackends } from "./backends.js";
 import { native } from "./native.js";
 
 /** Something to compute on. */
@@ -8,6 +9,8 @@ export interface Device {
   description: string;
   /** `"CPU"`, `"CUDA"`, `"Vulkan"`, … */
   backend: string;
+  /** Where it is on the PCI bus: `"0000:c1:00.0"`. */
+  pciId?: string;
   type: "cpu" | "gpu" | "igpu" | "accelerator";
   /** Bytes; 0 when the backend does not say. */
   memoryTotal: number;
@@ -15,8 +18,9 @@ export interface Device {
   memoryFree: number;
 }
 
-/** The devices of every backend that is loaded, in the order in which layers are offloaded to them. */
-export function listDevices(): Device[] {
+/** The devices of all backends (see `listBackends()`). */
+export async function listDevices(): Promise<Device[]> {
+  await listBackends();
   return native().listDevices().map(withAvailableMemory);
 }
 

@@ -13,6 +13,7 @@
  * | `QUEUE_FULL` | as many requests wait as `maxQueue` allows |
  * | `SPILL_FAILED` | only in warnings: a prefix could not be kept in `kvCache.spill.directory` |
  * | `OUT_OF_MEMORY` | the system or a device refused memory |
+ * | `BACKEND_UNAVAILABLE` | no GPU can be used, and `strict` forbids the CPU instead |
  * | `LOAD_FAILED` | llama.cpp could not load the model; the message has its reason |
  * | `TOKENIZE_FAILED` | the vocabulary cannot represent the text |
  * | `NUMERIC_ERROR` | the model computed NaN or infinite logits |
@@ -32,6 +33,7 @@ export type ErrorCode =
   | "QUEUE_FULL"
   | "SPILL_FAILED"
   | "OUT_OF_MEMORY"
+  | "BACKEND_UNAVAILABLE"
   | "LOAD_FAILED"
   | "TOKENIZE_FAILED"
   | "NUMERIC_ERROR"

@@ -3,6 +3,7 @@
  *
  * @module coldstart
  */
+export { listBackends, type Backend } from "./backends.js";
 export { listDevices, type Device } from "./devices.js";
 export { ColdstartError, type ErrorCode } from "./errors.js";
 export type { GenerateOptions, Prompt } from "./generate-options.js";
@@ -17,6 +18,8 @@ export { inspectGguf, type GgufInfo } from "./inspect-gguf.js";
 export { loadModel } from "./load-model.js";
 export type { KvCacheType, LoadOptions, SpeculativeOptions } from "./load-options.js";
 export { Model, type ModelInfo, type ModelStatus, type Placement } from "./model.js";
+export { planModel, type PlanOptions } from "./plan.js";
+export type { DevicePlan, Plan } from "./place.js";
 export type { MetadataArray, MetadataValue } from "./native.js";
 export { Session } from "./session.js";
 export { version, type Versions } from "./version.js";

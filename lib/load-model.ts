@@ -3,25 +3,76 @@ import { withAvailableMemory } from "./devices.js";
 import { Engine } from "./engine.js";
 import { ColdstartError } from "./errors.js";
 import { fingerprint } from "./fingerprint.js";
-import { checkLoad, type LoadOptions } from "./load-options.js";
+import { reserveOf } from "./fit.js";
+import { checkLoad, type LoadOptions, type PlacementWishes } from "./load-options.js";
 import { Model, type Placement } from "./model.js";
 import type { NativeEngineOptions, NativeLoaded } from "./native.js";
-
+import { outOfMemory, refuseHopeless, rungs } from "./out-of-memory.js";
+import { Placer, type Placed } from "./place.js";
 import type { SnapshotOrigin } from "./snapshot.js";
 import { version } from "./version.js";
 
 /**
  * Loads a GGUF model. Of a split model, give the first file.
  *
- * Everything slow happens off the JavaScript thread. The header is checked before llama.cpp sees the file.
+ * Everything slow happens off the JavaScript thread. The header is checked before llama.cpp sees the file, and where the
+ * model goes is decided before its weights are read (see `planModel()`).
  *
  * Rejects with `MODEL_NOT_FOUND`, `INVALID_GGUF`, `UNSUPPORTED_MODEL`, `INVALID_OPTION`, `OUT_OF_MEMORY`,
- * `LOAD_FAILED`, `ABORTED`, `NATIVE_ADDON_MISSING`.
+ * `BACKEND_UNAVAILABLE` (with `strict`), `LOAD_FAILED`, `ABORTED`, `NATIVE_ADDON_MISSING`.
  */
 export async function loadModel(path: string | URL, options: LoadOptions = {}): Promise<Model> {
-  const { native, notes, seed, onProgress, signal } = checkLoad(path, options);
+  const checked = checkLoad(path, options);
+  const { wishes, seed, onProgress, signal } = checked;
+  const placer = new Placer(checked.native.path, checked);
   if (signal?.aborted) throw aborted(signal);
+  const placed = await placer.place();
 
+  const start = async (candidate: Placed): Promise<Model> => {
+    refuseHopeless(candidate.plan);
+    const { engine, loaded } = await open(candidate.native, onProgress, signal);
+    return toModel(engine, candidate, wishes, loaded, seed);
+  };
+  const model = await start(placed).catch((error: unknown) => {
+    if (!isOutOfMemory(error)) throw error;
+    return wishes.retry ? retry(placer, placed, error, start) : Promise.reject(outOfMemory(error, placed.plan));
+  });
+  for (const note of model.placement.notes) process.emitWarning(note, { type: "ColdstartWarning" });
+  return model;
+}
+
+/** Down the ladder, one rung after the other, as far as it has to be. */
+async function retry(
+  placer: Placer,
+  placed: Placed,
+  first: ColdstartError,
+  start: (candidate: Placed) => Promise<Model>,
+): Promise<Model> {
+  let last = first;
+  const tried: string[] = [];
+  for await (const { change, candidate } of rungs(placer, placed)) {
+    tried.push(change);
+    const note = `Memory was refused (${first.message.split(". ")[0]}); loaded after: ${tried.join(", ")}.`;
+    try {
+      return await start({ ...candidate, plan: { ...candidate.plan, notes: [...placed.plan.notes, note] } });
+    } catch (error) {
+      if (!isOutOfMemory(error)) throw error;
+      last = error;
+    }
+  }
+  throw outOfMemory(last, placed.plan, tried);
+}
+
+function isOutOfMemory(error: unknown): error is ColdstartError {
+  return error instanceof ColdstartError && error.code === "OUT_OF_MEMORY";
+}
+
+async function open(
+  native: NativeEngineOptions,
+  onProgress: LoadOptions["onProgress"],
+  signal: AbortSignal | undefined,
+): Promise<{ engine: Engine; loaded: NativeLoaded }> {
+  if (signal?.aborted) throw aborted(signal);
   let thrown: { error: unknown } | undefined;
   const engine = new Engine(native, (fraction) => {
     try {
@@ -36,9 +87,7 @@ export async function loadModel(path: string | URL, options: LoadOptions = {}): 
   try {
     const loaded = await engine.loaded;
     if (engine.ended) throw engine.ended; // Given up in the meantime.
-    const model = toModel(engine, native, loaded, notes, seed);
-    for (const note of notes) process.emitWarning(note, { type: "ColdstartWarning" });
-    return model;
+    return { engine, loaded };
   } catch (error) {
     await engine.close();
     if (thrown) throw thrown.error;
@@ -56,33 +105,41 @@ function aborted(signal: AbortSignal): ColdstartError {
   });
 }
 
-function toPlaced(device: NativeLoaded["devices"][number]): Placement["devices"][number] {
-  const { memoryTotal: total, memoryFree: free, ...rest } = withAvailableMemory(device);
-  return { ...rest, total, free };
-}
-
-function toModel(
-  engine: Engine,
-  native: NativeEngineOptions,
-  loaded: NativeLoaded,
-  notes: string[],
-  seed: number | undefined,
-): Model {
-  const { header, devices, contextLength, gpuLayers, trainedContextLength } = loaded;
+function toPlacement({ native, plan }: Placed, { reserves }: PlacementWishes, loaded: NativeLoaded): Placement {
+  const { contextLength, trainedContextLength } = loaded;
+  const notes = [...plan.notes];
   if (contextLength > trainedContextLength) {
     notes.push(
       `contextLength is ${contextLength}, and the model was trained for ${trainedContextLength}: expect worse text beyond that.`,
     );
   }
-  const text = (key: string) => (typeof header.metadata[key] === "string" ? header.metadata[key] : undefined);
-  const placement: Placement = {
+  const devices = loaded.devices.map((device) => {
+    const { memoryTotal: total, memoryFree: free, ...rest } = withAvailableMemory(device);
+    const placed = { ...rest, total, free };
+    return { ...placed, reserve: reserveOf(placed, reserves) };
+  });
+  return {
+    ...plan,
     contextLength,
-    kvCache: { layout: native.kvUnified ? "unified" : "split", capacity: loaded.kvCells },
-    gpuLayers,
+    kvCache: { ...plan.kvCache, capacity: loaded.kvCells },
+    gpuLayers: loaded.gpuLayers,
     threads: native.threads,
-    devices: devices.map(toPlaced),
+    devices,
     notes,
   };
+}
+
+function toModel(
+  engine: Engine,
+  placed: Placed,
+  wishes: PlacementWishes,
+  loaded: NativeLoaded,
+  seed: number | undefined,
+): Model {
+  const { native } = placed;
+  const { header, trainedContextLength } = loaded;
+  const text = (key: string) => (typeof header.metadata[key] === "string" ? header.metadata[key] : undefined);
+  const placement = toPlacement(placed, wishes, loaded);
   let next = seed;
   const nextSeed = () => {
     if (next === undefined) return randomInt(2 ** 32 - 1);

@@ -4,7 +4,7 @@ import fs from "node:fs";
 import os from "node:os";
 import { resolve } from "node:path";
 import { fileURLToPath } from "node:url";
-import { listDevices } from "./devices.js";
+import type { Reserves } from "./fit.js";
 import type { NativeEngineOptions } from "./native.js";
 import { invalidOption, OptionReader } from "./options.js";
 
@@ -12,10 +12,51 @@ import { invalidOption, OptionReader } from "./options.js";
 export type KvCacheType = "f32" | "f16" | "bf16" | "q8_0" | "q4_0" | "q4_1" | "iq4_nl" | "q5_0" | "q5_1";
 
 export interface LoadOptions {
-  /** Most tokens of one generation, prompt and answer. Default: what the model was trained for, at most 8192. */
-  contextLength?: number;
-  /** Layers to put on GPUs, or `"max"`. Default `"max"`; without a GPU 0. */
-  gpuLayers?: number | "max";
+  /**
+   * Most tokens of one generation, prompt and answer. `"auto"`: what the model was trained for, as far as memory allows.
+   * Default: the same, and at most 8192.
+   */
+  contextLength?: number | "auto";
+  /** Layers to put on GPUs, the output layer counted; `"max"`: all. Default `"auto"`: as many as fit. */
+  gpuLayers?: number | "max" | "auto";
+  /** GPUs to use, by their names in `listDevices()`, in this order. Default: all, integrated ones only if there is no other. */
+  devices?: string[];
+  /**
+   * How a model is split over several devices.
+   *
+   * - `"layer"` (default): each has some of the layers; they work one after the other, and at the same time on the parts of
+   *   a long prompt where the backend can (pipeline parallelism).
+   * - `"tensor"`: each has a part of every layer (tensor parallelism). Of the architectures, llama.cpp knows how to split most.
+   * - `"row"`: an older kind of it, of CUDA only.
+   * - `"none"`: all is on `mainDevice`.
+   */
+  splitMode?: "layer" | "tensor" | "row" | "none";
+  /** Shares of `devices`, in any unit. Default: by free memory. */
+  tensorSplit?: number[];
+  /** The one for `splitMode: "none"`, and for small parts with `"row"`. Default: the first of `devices`. */
+  mainDevice?: string;
+  /** Device (`"CPU"`, `"CUDA0"`, …) of the tensors whose names match a regular expression, the first that does. */
+  tensorOverrides?: { pattern: string | RegExp; device: string }[];
+  /** Layers, from the first, whose experts stay in host memory (mixture-of-experts models), or `"all"`. Default 0. */
+  cpuMoeLayers?: number | "all";
+  /** Keep the KV cache of a layer where the layer is, instead of in host memory. Default true. */
+  kvOffload?: boolean;
+  /** What is kept free. */
+  memory?: {
+    /** Share of the buffers for intermediate results that is kept free in addition. Default 0.15. */
+    headroom?: number;
+    /** Share of a GPU's memory that is left free. Default 0.2. */
+    leaveFree?: number;
+    /** Most bytes to use of a device, by name: `{ CUDA0: 8e9 }`. Default: what is free. */
+    limits?: Record<string, number>;
+  };
+  /** Fail instead of falling back: to the CPU without a GPU, to less context than the default, to reading weights from disk. Default false. */
+  strict?: boolean;
+  /**
+   * `"retry"`: when memory is refused, try again with smaller steps, then an 8-bit KV cache, then fewer layers on GPUs,
+   * then less context. What you fixed in the options is changed too; `placement.notes` says what. Default `"throw"`.
+   */
+  onOutOfMemory?: "throw" | "retry";
   /** Map the file instead of copying it: faster to start, and processes share the memory. Default true. */
   mmap?: boolean;
   /** Lock the weights in memory, so that they are never swapped out. Default false. */
@@ -31,7 +72,7 @@ export interface LoadOptions {
   batchSize?: number;
   /** Most prompt tokens computed in a step in which other generations get a token. Default 128. */
   prefillBudget?: number;
-  /** Most generations at the same time, 1 to 254; more wait their turn. Default 8. */
+  /** Most generations at the same time, 1 to 254; more wait their turn. Default: 8, or as many as memory allows. */
   parallel?: number;
   /** Most generations that wait; one more fails with `QUEUE_FULL`. Default 1024. */
   maxQueue?: number;
@@ -98,12 +139,13 @@ export type SpeculativeOptions =
       draftTokens?: number;
       /** A guess ends before a token that the draft model finds less likely than this, 0 to 1. Default 0.5. */
       minProbability?: number;
-      /** Its layers on GPUs. Default `"max"`. */
+      /** Its layers on GPUs. Default `"max"`: all, where the model has some. */
       gpuLayers?: number | "max";
     };
 
 const NAMES = [
-  "contextLength", "gpuLayers", "mmap", "mlock", "checkTensors", "threads", "batchSize", "prefillBudget", "parallel", "maxQueue",
+  "contextLength", "gpuLayers", "devices", "splitMode", "tensorSplit", "mainDevice", "tensorOverrides", "cpuMoeLayers",
+  "kvOffload", "memory", "strict", "onOutOfMemory", "mmap", "mlock", "checkTensors", "threads", "batchSize", "prefillBudget", "parallel", "maxQueue",
   "kvCache", "prefixCache", "deterministic", "speculative", "flashAttention", "seed", "onProgress", "signal",
 ] as const satisfies readonly (keyof LoadOptions)[]; // prettier-ignore
 
@@ -122,11 +164,33 @@ const FLASH_ATTENTION = { auto: -1, false: 0, true: 1 } as const;
 const INT32_MAX = 2 ** 31 - 1;
 // llama.cpp's LLAMA_MAX_SEQ, less the one that states are saved through, and one to share a prefix from.
 const MAX_PARALLEL = 254;
+/** @internal */
+export const DEFAULT_PARALLEL = 8;
+/** @internal Most tokens of a context that nobody asked for. */
+export const DEFAULT_CONTEXT = 8192;
 const MIB = 2 ** 20;
+
+/** Where a model should go; see lib/place.ts. */
+export interface PlacementWishes {
+  /** `undefined`: not said, which is "auto" and no reason to complain without a GPU. */
+  gpuLayers: number | "max" | "auto" | undefined;
+  /** `undefined`: not said. */
+  contextLength: number | "auto" | undefined;
+  parallel: number | undefined;
+  devices: string[] | undefined;
+  mainDevice: string | undefined;
+  tensorSplit: number[] | undefined;
+  reserves: Reserves;
+  limits: Record<string, number>;
+  strict: boolean;
+  retry: boolean;
+}
 
 /** The engine's options, and what stays in JavaScript. */
 export interface CheckedLoad {
+  /** `gpuLayers`, `contextLength`, `parallel`, `devices`, `mainDevice` and `tensorSplit` are still to be decided. */
   native: NativeEngineOptions;
+  wishes: PlacementWishes;
   /** What is not as one might expect, and why. */
   notes: string[];
   seed: number | undefined;
@@ -139,7 +203,8 @@ export function checkLoad(path: unknown, options: LoadOptions): CheckedLoad {
   const read = new OptionReader(options, NAMES);
   const notes: string[] = [];
   return {
-    native: checkEngineOptions(toPath(path), read, notes),
+    native: checkEngineOptions(toPath(path), read),
+    wishes: checkWishes(read),
     notes,
     seed: read.integer("seed", 0, 2 ** 32 - 2, undefined),
     onProgress: read.callback("onProgress") as LoadOptions["onProgress"],
@@ -155,7 +220,77 @@ export function toPath(path: unknown): string {
   return path;
 }
 
-function checkEngineOptions(path: string, read: OptionReader, notes: string[]): NativeEngineOptions {
+/** @internal Of integers that llama.cpp takes: all layers. */
+export const ALL_LAYERS = -1;
+
+function checkWishes(read: OptionReader): PlacementWishes {
+  const memory = read.nested("memory", ["headroom", "leaveFree", "limits"]);
+  const devices = read.raw("devices") === undefined ? undefined : read.strings("devices", []);
+  return {
+    gpuLayers: checkGpuLayers(read),
+    contextLength: checkContextLength(read),
+    parallel: read.integer("parallel", 1, MAX_PARALLEL, undefined),
+    devices,
+    mainDevice: read.string("mainDevice", "") || undefined,
+    tensorSplit: checkTensorSplit(read.raw("tensorSplit")),
+    reserves: {
+      headroom: memory.number("headroom", { min: 0, max: 10 }, 0.15),
+      leaveFree: memory.number("leaveFree", { min: 0, max: 0.95 }, 0.2),
+    },
+    limits: checkLimits(memory.raw("limits")),
+    strict: read.boolean("strict", false),
+    retry: read.choice("onOutOfMemory", ["throw", "retry"] as const, "throw") === "retry",
+  };
+}
+
+function checkContextLength(read: OptionReader): number | "auto" | undefined {
+  return read.raw("contextLength") === "auto" ? "auto" : read.integer("contextLength", 1, INT32_MAX, undefined);
+}
+
+/** llama.cpp's llama_max_devices(). */
+const MAX_DEVICES = 16;
+
+function checkTensorSplit(value: unknown): number[] | undefined {
+  if (value === undefined) return undefined;
+  const shares: unknown[] = Array.isArray(value) ? value : [];
+  const valid = shares.every((share) => typeof share === "number" && Number.isFinite(share) && share >= 0);
+  if (!valid || shares.length > MAX_DEVICES || !shares.some((share) => (share as number) > 0)) {
+    throw invalidOption("tensorSplit", value, `an array of at most ${MAX_DEVICES} shares, not all of them 0`);
+  }
+  return shares as number[];
+}
+
+function checkLimits(value: unknown): Record<string, number> {
+  if (value === undefined) return {};
+  if (typeof value !== "object" || value === null) throw invalidOption("memory.limits", value, "an object");
+  for (const [device, bytes] of Object.entries(value)) {
+    if (typeof bytes !== "number" || !(bytes >= 0)) throw invalidOption(`memory.limits.${device}`, bytes, "bytes");
+  }
+  return { ...value };
+}
+
+function checkOverrides(read: OptionReader): [pattern: string, device: string][] {
+  const value = read.raw("tensorOverrides") ?? [];
+  if (!Array.isArray(value)) throw invalidOption("tensorOverrides", value, "an array of { pattern, device }");
+  const overrides = value.map((entry: unknown, i): [string, string] => {
+    const one = new OptionReader(entry, ["pattern", "device"], `tensorOverrides[${i}].`);
+    const pattern = one.raw("pattern");
+    const device = one.string("device", "");
+    if (device === "") throw invalidOption(`tensorOverrides[${i}].device`, device, "the name of a device");
+    return [pattern instanceof RegExp ? pattern.source : one.string("pattern", ""), device];
+  });
+  const layers = read.raw("cpuMoeLayers") === "all" ? "all" : read.integer("cpuMoeLayers", 0, 512, 0);
+  // llama.cpp's LLM_FFN_EXPS_REGEX
+  const experts = String.raw`\.ffn_(up|down|gate|gate_up)_(ch|)exps`;
+  if (layers === "all") overrides.push([experts, "CPU"]);
+  else if (layers > 0) {
+    const numbers = Array.from({ length: layers }, (_, i) => i).join("|");
+    overrides.push([String.raw`blk\.(${numbers})${experts}`, "CPU"]);
+  }
+  return overrides;
+}
+
+function checkEngineOptions(path: string, read: OptionReader): NativeEngineOptions {
   const kvCache = read.nested("kvCache", ["keyType", "valueType", "layout", "capacity", "spill"]);
   const spill = kvCache.nested("spill", ["bytes", "directory"]);
   const deterministic = read.boolean("deterministic", false);
@@ -163,8 +298,9 @@ function checkEngineOptions(path: string, read: OptionReader, notes: string[]): 
   if (deterministic && layout === "unified") {
     throw invalidOption("kvCache.layout", layout, "split when deterministic is true");
   }
-  const contextLength = read.integer("contextLength", 1, INT32_MAX, 0);
-  const parallel = read.integer("parallel", 1, MAX_PARALLEL, 8);
+  const asked = checkContextLength(read);
+  const contextLength = typeof asked === "number" ? asked : 0;
+  const parallel = read.integer("parallel", 1, MAX_PARALLEL, DEFAULT_PARALLEL);
   const pools = layout === "split" ? parallel : 1;
   if (contextLength * pools > INT32_MAX) {
     throw invalidOption(
@@ -182,7 +318,13 @@ function checkEngineOptions(path: string, read: OptionReader, notes: string[]): 
   const adaptThreads = (read.raw("threads") ?? "auto") === "auto";
   return {
     path,
-    gpuLayers: checkGpuLayers(read, notes),
+    gpuLayers: 0,
+    devices: [],
+    splitMode: read.choice("splitMode", ["layer", "tensor", "row", "none"] as const, "layer"),
+    mainDevice: 0,
+    tensorSplit: [],
+    overrides: checkOverrides(read),
+    kvOffload: read.boolean("kvOffload", true),
     mmap: read.boolean("mmap", true),
     mlock: read.boolean("mlock", false),
     checkTensors: read.boolean("checkTensors", false),
@@ -199,7 +341,7 @@ function checkEngineOptions(path: string, read: OptionReader, notes: string[]): 
     maxQueue: read.integer("maxQueue", 0, INT32_MAX, 1024),
     threads: adaptThreads ? defaultThreads() : read.integer("threads", 1, 512, 1),
     adaptThreads,
-    ...checkSpeculative(read, notes),
+    ...checkSpeculative(read),
     keyType,
     valueType,
     flashAttention: FLASH_ATTENTION[`${flashAttention}`],
@@ -211,7 +353,7 @@ type NativeSpeculation = Pick<
   "speculation" | "draftTokens" | "match" | "minProbability" | "draftModel" | "draftGpuLayers"
 >;
 
-function checkSpeculative(read: OptionReader, notes: string[]): NativeSpeculation {
+function checkSpeculative(read: OptionReader): NativeSpeculation {
   const none = { draftTokens: 0, match: 0, minProbability: 0, draftModel: "", draftGpuLayers: 0 };
   const wanted = read.raw("speculative");
   if (wanted === undefined) return { speculation: "none", ...none };
@@ -233,7 +375,8 @@ function checkSpeculative(read: OptionReader, notes: string[]): NativeSpeculatio
       draftTokens: draft.integer("draftTokens", 1, 64, 8),
       minProbability: draft.number("minProbability", { min: 0, max: 1 }, 0.5),
       draftModel: toPath(draft.raw("model")),
-      draftGpuLayers: checkGpuLayers(draft, notes),
+      draftGpuLayers:
+        draft.raw("gpuLayers") === "max" ? ALL_LAYERS : draft.integer("gpuLayers", 0, INT32_MAX, ALL_LAYERS),
     };
   }
   throw invalidOption("speculative.type", type, `"lookup" or "draft"`);
@@ -248,15 +391,9 @@ function checkDirectory(directory: string): string {
   return resolve(directory);
 }
 
-/** Layers for the GPU; -1 for all. */
-function checkGpuLayers(read: OptionReader, notes: string[]): number {
+function checkGpuLayers(read: OptionReader): number | "max" | "auto" | undefined {
   const wanted = read.raw("gpuLayers");
-  const layers = wanted === "max" ? -1 : read.integer("gpuLayers", 0, INT32_MAX, -1);
-  if (layers === 0) return 0;
-  if (listDevices().some(({ type }) => type === "gpu" || type === "igpu")) return layers;
-  if (wanted !== undefined)
-    notes.push(`gpuLayers is ${wanted as string}, and no GPU was found: all layers are on the CPU.`);
-  return 0;
+  return wanted === "max" || wanted === "auto" ? wanted : read.integer("gpuLayers", 0, INT32_MAX, undefined);
 }
 
 /** Threads beyond the number of cores only spin: with hyperthreads, half of the logical processors. */

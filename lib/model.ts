@@ -3,6 +3,7 @@ import { checkGenerate, checkTokens, type GenerateOptions, type Prompt } from ".
 import { Generation } from "./generation.js";
 import type { MetadataValue } from "./native.js";
 import { invalidOption, OptionReader } from "./options.js";
+import type { Plan } from "./place.js";
 import { Session } from "./session.js";
 import type { SnapshotOrigin } from "./snapshot.js";
 
@@ -43,37 +44,10 @@ export interface ModelInfo {
   metadata: Record<string, MetadataValue>;
 }
 
-/** Where a model is. Bytes. */
-export interface Placement {
-  /** Most tokens of one generation. */
-  contextLength: number;
-  kvCache: {
-    /** One pool of tokens for all generations, or one for each. */
-    layout: "unified" | "split";
-    /** Tokens, over all pools. */
-    capacity: number;
-  };
-  /** Layers on GPUs; the output layer counts as one. */
-  gpuLayers: number;
+/** Where a model is: the plan that was carried out, with what was really allocated in `devices`. */
+export interface Placement extends Plan {
   /** Most CPU threads; `status()` says how many are in use. */
   threads: number;
-  devices: {
-    /** `"CPU"`, `"CUDA0"`, … */
-    name: string;
-    /** `"CPU"`, `"CUDA"`, … */
-    backend: string;
-    /** Memory of the device. */
-    total: number;
-    /** Of it free, just after loading. */
-    free: number;
-    /** Allocated or mapped for weights. */
-    weights: number;
-    kvCache: number;
-    /** Buffers for intermediate results. */
-    compute: number;
-  }[];
-  /** What is not as one might expect, and why; each was also a process warning. */
-  notes: string[];
 }
 
 export interface ModelStatus {

@@ -32,7 +32,17 @@ export interface MetadataArray {
 /** native/addon/options.cc reads these; all are required there. */
 export interface NativeEngineOptions {
   path: string;
+  /** -1: all. */
   gpuLayers: number;
+  /** GPUs to use, in order. */
+  devices: string[];
+  splitMode: "none" | "layer" | "row" | "tensor";
+  /** Index in devices. */
+  mainDevice: number;
+  /** Shares of devices; empty: by free memory. */
+  tensorSplit: number[];
+  overrides: [pattern: string, device: string][];
+  kvOffload: boolean;
   mmap: boolean;
   mlock: boolean;
   checkTensors: boolean;
@@ -132,15 +142,34 @@ export interface NativeLoaded {
   bos: number;
   eos: number;
   gpuLayers: number;
-  devices: {
-    name: string;
-    backend: string;
-    memoryTotal: number;
-    memoryFree: number;
-    weights: number;
-    kvCache: number;
-    compute: number;
-  }[];
+  devices: NativeDeviceMemory[];
+}
+
+export interface NativeDeviceMemory {
+  name: string;
+  backend: string;
+  memoryTotal: number;
+  memoryFree: number;
+  weights: number;
+  kvCache: number;
+  compute: number;
+  /** The output layer not counted. */
+  layers: number;
+}
+
+/** What an engine with some options would allocate. */
+export interface NativeDemand {
+  devices: NativeDeviceMemory[];
+  /** The output layer not counted. */
+  layers: number;
+  trainedContextLength: number;
+  contextLength: number;
+  kvCells: number;
+}
+
+export interface NativePlanner {
+  measure(options: NativeEngineOptions): Promise<NativeDemand>;
+  header(): Promise<GgufHeader>;
 }
 
 export interface NativeChunk {
@@ -211,6 +240,7 @@ export interface NativeDevice {
   name: string;
   description: string;
   backend: string;
+  pciId?: string;
   type: "cpu" | "gpu" | "igpu" | "accelerator";
   memoryTotal: number;
   memoryFree: number;
@@ -218,13 +248,17 @@ export interface NativeDevice {
 
 export interface NativeAddon {
   Engine: new (options: NativeEngineOptions, onEvents: (events: NativeEvent[]) => void) => NativeEngine;
+  /** Of a path, or of the first bytes of each of a model's files. */
+  Planner: new (source: string | Uint8Array[]) => NativePlanner;
   inspectGguf(path: string, arrayLimit: number): Promise<GgufHeader & { quantization?: string }>;
   listDevices(): NativeDevice[];
+  loadBackend(path: string): Promise<{ name: string; devices: string[] }>;
   setErrorClass(errorClass: typeof ColdstartError): void;
   shutdownEngines(): void;
   versions(): { llamaCpp: string; ggml: string; systemInfo: string };
 }
 
+const require = createRequire(import.meta.url);
 const root = path.dirname(path.dirname(fileURLToPath(import.meta.url)));
 let loaded: NativeAddon | undefined;
 
@@ -234,13 +268,18 @@ export function native(): NativeAddon {
   return loaded;
 }
 
+/** Where the addon is; its libraries lie beside it. */
+export function addonPath(): string {
+  // Another build of the addon, with sanitizers or for debugging, in the place of the installed one.
+  const other = process.env["COLDSTART_ADDON"];
+  if (other !== undefined) return path.resolve(other);
+  const nodeGypBuild = require("node-gyp-build") as { resolve(directory: string): string };
+  return nodeGypBuild.resolve(root);
+}
+
 function load(): NativeAddon {
-  const require = createRequire(import.meta.url);
   try {
-    const nodeGypBuild = require("node-gyp-build") as { resolve(directory: string): string };
-    // Another build of the addon, with sanitizers or for debugging, in the place of the installed one.
-    const other = process.env["COLDSTART_ADDON"];
-    const addon = require(other === undefined ? nodeGypBuild.resolve(root) : path.resolve(other)) as NativeAddon;
+    const addon = require(addonPath()) as NativeAddon;
     addon.setErrorClass(ColdstartError);
     // Before the process lets go of what engines' threads still use.
     process.on("exit", () => addon.shutdownEngines());

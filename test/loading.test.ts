@@ -87,7 +87,7 @@ describe("loadModel", () => {
   });
 
   it("says so when there is no GPU for the layers asked for", async function () {
-    if (listDevices().some(({ type }) => type === "gpu")) this.skip();
+    if ((await listDevices()).some(({ type }) => type === "gpu")) this.skip();
     const warnings: Error[] = [];
     const listen = (warning: Error) => warnings.push(warning);
     process.on("warning", listen);
@@ -158,8 +158,8 @@ describe("inspectGguf", () => {
 });
 
 describe("the machine", () => {
-  it("has a CPU", () => {
-    const cpu = listDevices().find(({ type }) => type === "cpu")!;
+  it("has a CPU", async () => {
+    const cpu = (await listDevices()).find(({ type }) => type === "cpu")!;
     assert.equal(cpu.backend, "CPU");
     assert.ok(cpu.memoryFree > 0 && cpu.memoryFree <= cpu.memoryTotal);
   });

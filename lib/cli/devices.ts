@@ -1,8 +1,8 @@
 import { listDevices } from "../devices.js";
 import { formatBytes, formatTable } from "./format.js";
 
-export function devices(options: { json?: boolean }): void {
-  const found = listDevices();
+export async function devices(options: { json?: boolean }): Promise<void> {
+  const found = await listDevices();
   if (options.json) {
     console.log(JSON.stringify(found, null, 2));
     return;

@@ -1,17 +1,6 @@
 // How the commands print amounts.
 
-const UNITS = ["B", "KiB", "MiB", "GiB", "TiB"];
-
-/** 3805696 -> "3.6 MiB" */
-export function formatBytes(bytes: number): string {
-  let value = bytes;
-  let unit = 0;
-  while (value >= 1024 && unit < UNITS.length - 1) {
-    value /= 1024;
-    unit++;
-  }
-  return `${unit === 0 ? value : value.toFixed(1)} ${UNITS[unit]}`;
-}
+export { formatBytes } from "../units.js";
 
 /** 8030261248 -> "8.03 B" */
 export function formatCount(count: number): string {

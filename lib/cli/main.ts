@@ -11,6 +11,18 @@ const { version } = JSON.parse(readFileSync(new URL("../../package.json", import
   version: string;
 };
 
+function gpuLayersOption(): Option {
+  return new Option("--gpu-layers <n>", 'layers on the GPU, "max" or "auto"').argParser((value) =>
+    value === "max" || value === "auto" ? value : parseNumber(value),
+  );
+}
+
+function contextLengthOption(): Option {
+  return new Option("-c, --context-length <n>", 'tokens the context holds, or "auto"').argParser((value) =>
+    value === "auto" ? value : parseNumber(value),
+  );
+}
+
 const program = new Command("coldstart")
   .description("Run large language models, from zero to first token.")
   .version(version)
@@ -35,12 +47,8 @@ program
   .option("-s, --seed <n>", "repeat a run", parseNumber)
   .option("--stop <text...>", "strings that end the text")
   .option("--grammar-file <path>", "a GBNF grammar that the text must follow")
-  .option("-c, --context-length <n>", "tokens the context holds", parseNumber)
-  .addOption(
-    new Option("--gpu-layers <n>", 'layers on the GPU, or "max"').argParser((value) =>
-      value === "max" ? value : parseNumber(value),
-    ),
-  )
+  .addOption(contextLengthOption())
+  .addOption(gpuLayersOption())
   .option("--threads <n>", "CPU threads", parseNumber)
   .option("--no-mmap", "copy the file into memory instead of mapping it")
   .option("--json", "one JSON event a line instead of text")
@@ -57,6 +65,40 @@ program
   .option("--json", "everything, as JSON")
   .action(async (...args) =>
     (await import("./inspect.js")).inspect(...(args as Parameters<(typeof import("./inspect.js"))["inspect"]>)),
+  );
+
+program
+  .command("plan")
+  .description("Say where a model will go and whether it fits, without loading it.")
+  .argument("<model>", "path of a GGUF file")
+  .addOption(contextLengthOption())
+  .addOption(gpuLayersOption())
+  .option("--parallel <n>", "generations at the same time", parseNumber)
+  .option("--batch-size <n>", "most tokens of a step", parseNumber)
+  .option("--kv-type <type>", "of the KV cache's keys and values: f16, q8_0, …")
+  .option("--kv-layout <layout>", "of the KV cache: unified, split")
+  .option("--devices <names...>", "GPUs to use")
+  .option("--split-mode <mode>", "over several GPUs: layer, tensor, row, none")
+  .option("--tensor-split <shares...>", "of the GPUs", (value, shares?: number[]) => [
+    ...(shares ?? []),
+    parseNumber(value),
+  ])
+  .option("--cpu-moe-layers <n>", "layers whose experts stay in host memory", parseNumber)
+  .option("--adapter <paths...>", "LoRA adapters to count")
+  .option("--mmproj <path>", "an image or audio projector to count")
+  .option("--headroom <share>", "of the buffers for intermediate results, to keep free", parseNumber)
+  .option("--leave-free <share>", "of a GPU's memory, to keep free", parseNumber)
+  .option("--json", "as JSON")
+  .action(async (...args) =>
+    (await import("./plan.js")).plan(...(args as Parameters<(typeof import("./plan.js"))["plan"]>)),
+  );
+
+program
+  .command("backends")
+  .description("List the backends found, where, and why some were refused.")
+  .option("--json", "as JSON")
+  .action(async (...args) =>
+    (await import("./backends.js")).backends(...(args as Parameters<(typeof import("./backends.js"))["backends"]>)),
   );
 
 program

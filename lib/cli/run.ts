@@ -7,6 +7,7 @@ import { loadModel } from "../load-model.js";
 import type { LoadOptions } from "../load-options.js";
 import type { Model } from "../model.js";
 import { EXIT } from "./exit-codes.js";
+import { given } from "./given.js";
 
 interface RunOptions {
   prompt?: string;
@@ -19,18 +20,12 @@ interface RunOptions {
   seed?: number;
   stop?: string[];
   grammarFile?: string;
-  contextLength?: number;
-  gpuLayers?: number | "max";
+  contextLength?: number | "auto";
+  gpuLayers?: number | "max" | "auto";
   threads?: number;
   mmap: boolean;
   json?: boolean;
   quiet?: boolean;
-}
-
-/** `undefined` values left out, which the options' types want. */
-type Given<T> = { [K in keyof T]: Exclude<T[K], undefined> };
-function given<T extends object>(options: T): Given<T> {
-  return Object.fromEntries(Object.entries(options).filter(([, value]) => value !== undefined)) as Given<T>;
 }
 
 export async function run(path: string, options: RunOptions): Promise<void> {

@@ -5,14 +5,17 @@
 #include "addon/errors.h"
 #include "addon/inspect.h"
 #include "addon/machine.h"
+#include "addon/planner_object.h"
 
 namespace coldstart {
 
 Napi::Object Init(Napi::Env env, Napi::Object exports) {
   env.SetInstanceData(new AddonData());  // Node deletes it with the environment
   exports.Set("Engine", EngineObject::Define(env));
+  exports.Set("Planner", PlannerObject::Define(env));
   exports.Set("inspectGguf", Napi::Function::New<InspectGguf>(env, "inspectGguf"));
   exports.Set("listDevices", Napi::Function::New<ListDevices>(env, "listDevices"));
+  exports.Set("loadBackend", Napi::Function::New<LoadBackend>(env, "loadBackend"));
   exports.Set("shutdownEngines", Napi::Function::New<ShutdownEngines>(env, "shutdownEngines"));
   exports.Set("setErrorClass", Napi::Function::New<SetErrorClass>(env, "setErrorClass"));
   exports.Set("versions", Napi::Function::New<Versions>(env, "versions"));

@@ -4,6 +4,7 @@
 
 #include "addon/errors.h"
 #include "addon/gguf_convert.h"
+#include "addon/machine.h"
 
 namespace coldstart {
 
@@ -52,20 +53,7 @@ struct ToObject {
     object.Set("bos", event.bos);
     object.Set("eos", event.eos);
     object.Set("gpuLayers", event.gpu_layers);
-    Napi::Array devices = Napi::Array::New(env, event.memory.size());
-    for (uint32_t i = 0; i < event.memory.size(); ++i) {
-      const DeviceMemory& memory = event.memory[i];
-      Napi::Object device = Napi::Object::New(env);
-      device.Set("name", memory.name);
-      device.Set("backend", memory.backend);
-      device.Set("memoryTotal", static_cast<double>(memory.total));
-      device.Set("memoryFree", static_cast<double>(memory.free));
-      device.Set("weights", static_cast<double>(memory.weights));
-      device.Set("kvCache", static_cast<double>(memory.kv_cache));
-      device.Set("compute", static_cast<double>(memory.compute));
-      devices.Set(i, device);
-    }
-    object.Set("devices", devices);
+    object.Set("devices", ToJs(env, event.memory));
     return object;
   }
 

@@ -10,7 +10,8 @@ namespace coldstart {
 Napi::Value InspectGguf(const Napi::CallbackInfo& info) {
   return AtEdge(info.Env(), [&]() -> Napi::Value {
     auto work = [path = ReadString(info[0], "path"), limit = ReadNumber(info[1], "arrayLimit")] {
-      return ReadGguf(*OpenFile(path), limit < 9e15 ? static_cast<uint64_t>(limit) : UINT64_MAX);
+      const GgufLimits limits{.array_elements = limit < 9e15 ? static_cast<uint64_t>(limit) : UINT64_MAX};
+      return ReadGguf(*OpenFile(path), limits);
     };
     auto to_js = [](Napi::Env env, const GgufFile& file) -> Napi::Value {
       Napi::Object header = ToJs(env, file);

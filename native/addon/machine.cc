@@ -1,8 +1,10 @@
 #include "addon/machine.h"
 
 #include "addon/errors.h"
+#include "addon/options.h"
 #include "backends/devices.h"
 #include "backends/log.h"
+#include "backends/plugins.h"
 #include "llama.h"
 
 namespace coldstart {
@@ -18,12 +20,46 @@ Napi::Value ListDevices(const Napi::CallbackInfo& info) {
       object.Set("description", devices[i].description);
       object.Set("backend", devices[i].backend);
       object.Set("type", devices[i].type);
+      if (!devices[i].pci_id.empty()) object.Set("pciId", devices[i].pci_id);
       object.Set("memoryTotal", static_cast<double>(devices[i].memory_total));
       object.Set("memoryFree", static_cast<double>(devices[i].memory_free));
       array.Set(i, object);
     }
     return array;
   });
+}
+
+Napi::Value LoadBackend(const Napi::CallbackInfo& info) {
+  return AtEdge(info.Env(), [&]() -> Napi::Value {
+    auto work = [path = ReadString(info[0], "path")] { return LoadBackendPlugin(path); };
+    auto to_js = [](Napi::Env env, const BackendPlugin& plugin) -> Napi::Value {
+      Napi::Array devices = Napi::Array::New(env, plugin.devices.size());
+      for (uint32_t i = 0; i < plugin.devices.size(); ++i) devices.Set(i, plugin.devices[i]);
+      Napi::Object object = Napi::Object::New(env);
+      object.Set("name", plugin.name);
+      object.Set("devices", devices);
+      return object;
+    };
+    return PromiseWorker<decltype(work), decltype(to_js)>::Start(info.Env(), std::move(work), std::move(to_js));
+  });
+}
+
+Napi::Array ToJs(Napi::Env env, const std::vector<DeviceMemory>& devices) {
+  Napi::Array array = Napi::Array::New(env, devices.size());
+  for (uint32_t i = 0; i < devices.size(); ++i) {
+    const DeviceMemory& memory = devices[i];
+    Napi::Object device = Napi::Object::New(env);
+    device.Set("name", memory.name);
+    device.Set("backend", memory.backend);
+    device.Set("memoryTotal", static_cast<double>(memory.total));
+    device.Set("memoryFree", static_cast<double>(memory.free));
+    device.Set("weights", static_cast<double>(memory.weights));
+    device.Set("kvCache", static_cast<double>(memory.kv_cache));
+    device.Set("compute", static_cast<double>(memory.compute));
+    device.Set("layers", memory.layers);
+    array.Set(i, device);
+  }
+  return array;
 }
 
 Napi::Value Versions(const Napi::CallbackInfo& info) {

@@ -2,12 +2,22 @@
 
 #include <napi.h>
 
+#include <vector>
+
+#include "loading/memory_breakdown.h"
+
 namespace coldstart {
 
-// listDevices(): Device[]
+// listDevices(): NativeDevice[], of the backends loaded so far
 Napi::Value ListDevices(const Napi::CallbackInfo& info);
+
+// loadBackend(path): Promise<{ name, devices }>
+Napi::Value LoadBackend(const Napi::CallbackInfo& info);
 
 // versions(): { llamaCpp, ggml, systemInfo }
 Napi::Value Versions(const Napi::CallbackInfo& info);
+
+// lib/native.ts: NativeDeviceMemory[]
+Napi::Array ToJs(Napi::Env env, const std::vector<DeviceMemory>& devices);
 
 }  // namespace coldstart

@@ -2,6 +2,8 @@
 
 #include <cmath>
 #include <limits>
+#include <regex>
+#include <utility>
 
 #include "base/error.h"
 
@@ -46,6 +48,15 @@ class Fields {
     return strings;
   }
 
+  std::vector<float> Floats(const char* name) const {
+    std::vector<float> numbers;
+    const Napi::Value value = object_.Get(name);
+    if (!value.IsArray()) ThrowWrongType(name, "an array");
+    const auto array = value.As<Napi::Array>();
+    for (uint32_t i = 0; i < array.Length(); ++i) numbers.push_back(static_cast<float>(ReadNumber(array.Get(i), name)));
+    return numbers;
+  }
+
   Napi::Value Get(const char* name) const { return object_.Get(name); }
 
  private:
@@ -63,6 +74,34 @@ Overflow ReadOverflow(const std::string& name) {
   if (name == "shift") return Overflow::kShift;
   if (name == "truncateMiddle") return Overflow::kTruncateMiddle;
   return Overflow::kError;
+}
+
+llama_split_mode ReadSplitMode(const std::string& name) {
+  if (name == "none") return LLAMA_SPLIT_MODE_NONE;
+  if (name == "row") return LLAMA_SPLIT_MODE_ROW;
+  if (name == "tensor") return LLAMA_SPLIT_MODE_TENSOR;
+  return LLAMA_SPLIT_MODE_LAYER;
+}
+
+std::vector<TensorOverride> ReadOverrides(const Napi::Value& value) {
+  if (!value.IsArray()) ThrowWrongType("overrides", "an array");
+  const auto array = value.As<Napi::Array>();
+  std::vector<TensorOverride> overrides;
+  for (uint32_t i = 0; i < array.Length(); ++i) {
+    const Napi::Value pair = array.Get(i);
+    if (!pair.IsArray() || pair.As<Napi::Array>().Length() != 2) ThrowWrongType("overrides", "an array of pairs");
+    TensorOverride entry{ReadString(pair.As<Napi::Array>().Get(0u), "overrides"),
+                         ReadString(pair.As<Napi::Array>().Get(1u), "overrides")};
+    try {
+      const std::regex valid(entry.pattern);
+    } catch (const std::regex_error&) {
+      throw Error(ErrorCode::kInvalidOption, "tensorOverrides has the pattern " + entry.pattern + ".",
+                  "It must be a regular expression of the kind that C++'s std::regex (ECMAScript) knows.",
+                  {{"option", std::string("tensorOverrides")}});
+    }
+    overrides.push_back(std::move(entry));
+  }
+  return overrides;
 }
 
 std::vector<llama_logit_bias> ReadLogitBias(const Napi::Value& value) {
@@ -118,6 +157,12 @@ EngineOptions ReadEngineOptions(const Napi::Object& object) {
   EngineOptions options;
   options.model.path = fields.String("path");
   options.model.gpu_layers = fields.Int<int32_t>("gpuLayers");
+  options.model.devices = fields.Strings("devices");
+  options.model.split_mode = ReadSplitMode(fields.String("splitMode"));
+  options.model.main_device = fields.Int<uint32_t>("mainDevice");
+  options.model.tensor_split = fields.Floats("tensorSplit");
+  options.model.overrides = ReadOverrides(fields.Get("overrides"));
+  options.context.kv_offload = fields.Bool("kvOffload");
   options.model.mmap = fields.Bool("mmap");
   options.model.mlock = fields.Bool("mlock");
   options.model.check_tensors = fields.Bool("checkTensors");
@@ -138,6 +183,7 @@ EngineOptions ReadEngineOptions(const Napi::Object& object) {
     options.speculation.min_probability = fields.Float("minProbability");
     options.speculation.model.path = fields.String("draftModel");
     options.speculation.model.gpu_layers = fields.Int<int32_t>("draftGpuLayers");
+    options.speculation.model.devices = options.model.devices;
     options.speculation.model.mmap = options.model.mmap;
     options.speculation.model.mlock = options.model.mlock;
     options.speculation.model.check_tensors = options.model.check_tensors;

@@ -4,6 +4,7 @@
 #include <string>
 #include <utility>
 
+#include "backends/devices.h"
 #include "loading/preflight.h"
 
 namespace coldstart {
@@ -77,6 +78,10 @@ void Engine::Run() {
     // Before the model: the context must go first.
     const ModelPtr model = OpenModel();
     Generator generator(options_, model.get(), outbox_, stopping_, OnProgress());
+    std::vector<MemoryClaim> claims;
+    for (const DeviceMemory& device : generator.Memory()) {
+      claims.emplace_back(device.name, device.weights + device.kv_cache + device.compute);
+    }
     ReportLoaded(*std::exchange(header_, std::nullopt), model.get(), generator);
     {
       const std::lock_guard lock(mutex_);
@@ -142,8 +147,8 @@ void Engine::ReportLoaded(GgufFile header, const llama_model* model, const Gener
       .chat_template = chat_template == nullptr ? "" : chat_template,
       .bos = llama_vocab_bos(vocab),
       .eos = llama_vocab_eos(vocab),
-      .gpu_layers = llama_supports_gpu_offload() ? static_cast<uint32_t>(gpu_layers) : 0,
-      .memory = MemoryBreakdown(generator.context()),
+      .gpu_layers = options_.model.devices.empty() ? 0 : static_cast<uint32_t>(gpu_layers),
+      .memory = generator.Memory(),
   });
 }
 

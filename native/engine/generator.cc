@@ -68,8 +68,14 @@ Generator::Generator(const EngineOptions& options, llama_model* model, Outbox& o
     speculator_.emplace(options_.speculation, context_.get(), options_.context, on_progress);
   }
   // With layers on a GPU, CPU threads are idle at times because there is nothing for them.
-  const bool on_cpu = options_.model.gpu_layers == 0 || !llama_supports_gpu_offload();
+  const bool on_cpu = options_.model.gpu_layers == 0 || options_.model.devices.empty();
   if (options_.adapt_threads && options_.context.threads > 1 && on_cpu) threads_.emplace(options_.context.threads);
+}
+
+std::vector<DeviceMemory> Generator::Memory() const {
+  std::vector<DeviceMemory> memory = MemoryBreakdown(context_.get());
+  if (speculator_ && speculator_->context() != nullptr) Add(memory, MemoryBreakdown(speculator_->context()));
+  return memory;
 }
 
 void Generator::Restore(std::vector<llama_token> tokens, std::vector<uint8_t> state) {

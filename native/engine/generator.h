@@ -54,7 +54,8 @@ class Generator {
 
   bool idle() const { return live_.empty() && waiting_.empty(); }
   EngineStatus status() const;
-  const llama_context* context() const { return context_.get(); }
+  // What it and the model take, the draft model included.
+  std::vector<DeviceMemory> Memory() const;
   uint32_t kv_cells() const { return cache_.capacity(); }
 
  private:

@@ -66,6 +66,8 @@ Speculator::Speculator(const SpeculationOptions& options, llama_context* target,
 
 Speculator::~Speculator() = default;
 
+const llama_context* Speculator::context() const { return impl_->context.get(); }
+
 void Speculator::SetThreads(uint32_t threads) {
   const auto count = static_cast<int32_t>(threads);
   if (impl_->context != nullptr) llama_set_n_threads(impl_->context.get(), count, count);

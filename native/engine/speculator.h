@@ -42,6 +42,9 @@ class Speculator {
   // Fills in the guesses; they may be empty.
   void Guess(std::vector<Text>& texts);
 
+  // Of the draft model; null without one.
+  const llama_context* context() const;
+
   void SetThreads(uint32_t threads);
 
  private:

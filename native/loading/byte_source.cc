@@ -51,7 +51,11 @@ class FileSource : public ByteSource {
     return static_cast<size_t>(stream_.gcount()) == count;
   }
   bool SkipNext(uint64_t count) override {
-    return static_cast<bool>(stream_.seekg(static_cast<std::streamoff>(count), std::ios::cur));
+    // Seeking throws the buffer away, and a vocabulary is skipped in 150,000 small steps.
+    if (count > buffer_.size())
+      return static_cast<bool>(stream_.seekg(static_cast<std::streamoff>(count), std::ios::cur));
+    stream_.ignore(static_cast<std::streamsize>(count));
+    return static_cast<uint64_t>(stream_.gcount()) == count;
   }
 
  private:

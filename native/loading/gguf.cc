@@ -57,8 +57,7 @@ std::string Quoted(const std::string& name) {
 
 class Reader {
  public:
-  Reader(ByteSource& source, uint64_t array_limit, const std::string& whole_array)
-      : source_(source), array_limit_(array_limit), whole_array_(whole_array) {}
+  Reader(ByteSource& source, const GgufLimits& limits) : source_(source), limits_(limits) {}
 
   GgufFile Read() {
     GgufFile file;
@@ -181,6 +180,7 @@ class Reader {
     std::unordered_set<std::string> seen;
     file.metadata.reserve(static_cast<size_t>(count));
     for (uint64_t i = 0; i < count; ++i) {
+      const uint64_t begin = source_.position();
       std::string key = Bytes("metadata key " + std::to_string(i), kMaxKeyBytes);
       if (key.empty()) Fail("metadata key " + std::to_string(i) + " is empty");
       if (key.find('\0') != std::string::npos) Fail("metadata key " + std::to_string(i) + " contains a zero byte");
@@ -189,13 +189,13 @@ class Reader {
       const ValueType type = Type(what);
       GgufValue value;
       if (type == ValueType::kArray) {
-        value = Array(what, key == whole_array_ ? std::numeric_limits<uint64_t>::max() : array_limit_);
+        value = Array(what, key == limits_.whole_array ? std::numeric_limits<uint64_t>::max() : limits_.array_elements);
       } else {
         std::visit([&value](auto&& scalar) { value = std::forward<decltype(scalar)>(scalar); }, Scalar(type, what));
       }
       // ggml reads this key with a getter that aborts on any other type.
       if (key == "general.alignment" && type != ValueType::kUint32) Fail("general.alignment is not a uint32");
-      file.metadata.push_back({std::move(key), std::move(value)});
+      file.metadata.push_back({std::move(key), std::move(value), begin, source_.position()});
     }
   }
 
@@ -241,6 +241,7 @@ class Reader {
       Fail(what + " has the unknown type " + std::to_string(type_number));
     }
     const auto type = static_cast<ggml_type>(type_number);
+    tensor.type_id = type_number;
     tensor.type = ggml_type_name(type);
     const auto block = static_cast<uint64_t>(ggml_blck_size(type));
     const uint64_t row = tensor.shape.empty() ? 1 : static_cast<uint64_t>(tensor.shape[0]);
@@ -266,7 +267,9 @@ class Reader {
         Fail(what + " lies at offset " + std::to_string(tensor.offset) + ", expected " + std::to_string(expected));
       }
       const uint64_t available = file.file_size > file.data_offset ? file.file_size - file.data_offset : 0;
-      if (tensor.bytes > available || expected > available - tensor.bytes) {
+      if (limits_.header_only) {
+        if (tensor.bytes > std::numeric_limits<int64_t>::max() - expected) Fail("its weights claim too many bytes");
+      } else if (tensor.bytes > available || expected > available - tensor.bytes) {
         Fail("the file is truncated: " + what + " ends at byte " + std::to_string(expected + tensor.bytes) +
              " of the weights, and the file has only " + std::to_string(available));
       }
@@ -275,8 +278,7 @@ class Reader {
   }
 
   ByteSource& source_;
-  uint64_t array_limit_;
-  const std::string& whole_array_;
+  const GgufLimits& limits_;
 };
 
 }  // namespace
@@ -320,8 +322,6 @@ uint64_t GgufFile::Parameters() const {
 
 GgufArray* GgufFile::Array(const std::string& key) { return const_cast<GgufArray*>(std::get_if<GgufArray>(Find(key))); }
 
-GgufFile ReadGguf(ByteSource& source, uint64_t array_limit, const std::string& whole_array) {
-  return Reader(source, array_limit, whole_array).Read();
-}
+GgufFile ReadGguf(ByteSource& source, const GgufLimits& limits) { return Reader(source, limits).Read(); }
 
 }  // namespace coldstart

@@ -30,10 +30,13 @@ using GgufValue = std::variant<uint64_t, int64_t, double, bool, std::string, Ggu
 struct GgufEntry {
   std::string key;
   GgufValue value;
+  uint64_t begin;  // bytes from the start of the file
+  uint64_t end;
 };
 
 struct GgufTensor {
   std::string name;
+  uint32_t type_id;            // ggml_type
   std::string type;            // as ggml prints it: "f32", "q4_K", …
   std::vector<int64_t> shape;  // ne: fastest dimension first
   uint64_t offset;             // bytes from the start of the data section
@@ -60,8 +63,13 @@ struct GgufFile {
   uint64_t Parameters() const;
 };
 
-// Arrays keep at most `array_limit` elements, but for the one under `whole_array`; the rest is bounded and skipped.
+struct GgufLimits {
+  uint64_t array_elements = 0;   // that are kept of each array; the rest is bounded and skipped
+  std::string whole_array = {};  // the key of one that is kept whole
+  bool header_only = false;      // the source ends where the weights would begin
+};
+
 // Throws kInvalidGguf, naming the place in the file and what was expected there.
-GgufFile ReadGguf(ByteSource& source, uint64_t array_limit, const std::string& whole_array = "");
+GgufFile ReadGguf(ByteSource& source, const GgufLimits& limits = {});
 
 }  // namespace coldstart

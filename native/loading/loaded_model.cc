@@ -2,8 +2,11 @@
 
 #include <algorithm>
 #include <cctype>
+#include <cstdio>
+#include <shared_mutex>
 
 #include "backends/log.h"
+#include "backends/plugins.h"
 #include "base/error.h"
 
 namespace coldstart {
@@ -38,6 +41,47 @@ bool SaysOutOfMemory(const std::string& log) {
               remedy + " Set COLDSTART_LOG=info to see llama.cpp's whole log.", std::move(details));
 }
 
+ggml_backend_dev_t DeviceByName(const std::string& name) {
+  ggml_backend_dev_t device = ggml_backend_dev_by_name(name.c_str());
+  if (device == nullptr) {
+    throw Error(ErrorCode::kInvalidOption, "There is no device " + name + ".", "`coldstart devices` lists them.",
+                {{"device", name}});
+  }
+  return device;
+}
+
+// llama.cpp's parameters, with all that they point to.
+class ModelParams {
+ public:
+  explicit ModelParams(const ModelOptions& options) : options_(options) {
+    for (const std::string& name : options.devices) devices_.push_back(DeviceByName(name));
+    devices_.push_back(nullptr);
+    split_ = options.tensor_split;
+    split_.resize(llama_max_devices());
+    for (const TensorOverride& entry : options_.overrides) {
+      overrides_.push_back({entry.pattern.c_str(), ggml_backend_dev_buffer_type(DeviceByName(entry.device))});
+    }
+    overrides_.push_back({nullptr, nullptr});
+    params_.devices = devices_.data();
+    params_.n_gpu_layers = options.devices.empty() ? 0 : options.gpu_layers;
+    params_.split_mode = options.split_mode;
+    params_.main_gpu = static_cast<int32_t>(options.main_device);
+    params_.tensor_split = split_.data();
+    params_.tensor_buft_overrides = overrides_.data();
+  }
+  ModelParams(const ModelParams&) = delete;
+  ModelParams& operator=(const ModelParams&) = delete;
+
+  llama_model_params& get() { return params_; }
+
+ private:
+  ModelOptions options_;
+  std::vector<ggml_backend_dev_t> devices_;
+  std::vector<float> split_;
+  std::vector<llama_model_tensor_buft_override> overrides_;
+  llama_model_params params_ = llama_model_default_params();
+};
+
 }  // namespace
 
 ModelPtr LoadModel(const ModelOptions& options, const std::function<bool(float)>& on_progress) {
@@ -47,8 +91,9 @@ ModelPtr LoadModel(const ModelOptions& options, const std::function<bool(float)>
     bool given_up = false;
   } progress{on_progress};
 
-  llama_model_params params = llama_model_default_params();
-  params.n_gpu_layers = options.gpu_layers;
+  const std::shared_lock registry(BackendRegistryMutex());
+  ModelParams model_params(options);
+  llama_model_params& params = model_params.get();
   params.load_mode = LoadMode(options);
   params.check_tensors = options.check_tensors;
   params.progress_callback = [](float value, void* data) {
@@ -71,6 +116,19 @@ ModelPtr LoadModel(const ModelOptions& options, const std::function<bool(float)>
   return model;
 }
 
+ModelPtr LoadWithoutWeights(const ModelOptions& options, const Skeleton& skeleton) {
+  StartLlama();
+  const std::shared_lock registry(BackendRegistryMutex());
+  ModelParams params(options);
+  params.get().no_alloc = true;
+  params.get().load_mode = LLAMA_LOAD_MODE_NONE;
+  std::rewind(skeleton.file());
+  const LogCapture log;
+  ModelPtr model(llama_model_load_from_file_ptr(skeleton.file(), params.get()), llama_model_free);
+  if (model == nullptr) ThrowLoadFailure("The model could not be planned", log.Errors(), "Check the file.", {});
+  return model;
+}
+
 ContextPtr CreateContext(llama_model* model, const ContextOptions& options) {
   llama_context_params params = llama_context_default_params();
   params.n_ctx = options.cells;
@@ -85,6 +143,7 @@ ContextPtr CreateContext(llama_model* model, const ContextOptions& options) {
   params.type_v = options.value_type;
   params.flash_attn_type = options.flash_attention;
   params.kv_unified = options.unified;
+  params.offload_kqv = options.kv_offload;
   params.no_perf = true;
 
   const LogCapture log;

@@ -5,14 +5,29 @@
 #include <functional>
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "llama.h"
+#include "loading/skeleton.h"
 
 namespace coldstart {
 
+// Tensors whose names match go to this device, wherever their layer is.
+struct TensorOverride {
+  std::string pattern;  // ECMAScript regular expression, found anywhere in the name
+  std::string device;
+};
+
 struct ModelOptions {
-  std::string path;            // UTF-8
-  int32_t gpu_layers = 0;      // layers in GPU memory; negative: all
+  std::string path;        // UTF-8
+  int32_t gpu_layers = 0;  // layers in GPU memory; negative: all
+  // GPUs to use, by ggml's names and in this order. None: everything is computed on the CPU.
+  std::vector<std::string> devices;
+  llama_split_mode split_mode = LLAMA_SPLIT_MODE_LAYER;  // over devices
+  uint32_t main_device =
+      0;  // index in devices: of the only one that is used (none), or of the one for small parts (row)
+  std::vector<float> tensor_split;  // share of each of devices; empty: by free memory
+  std::vector<TensorOverride> overrides;
   bool mmap = true;            // map the file instead of copying it
   bool mlock = false;          // keep the weights from being swapped out
   bool check_tensors = false;  // look for NaN and Inf in the weights while loading
@@ -28,6 +43,7 @@ struct ContextOptions {
   ggml_type key_type = GGML_TYPE_F16;  // of the KV cache
   ggml_type value_type = GGML_TYPE_F16;
   llama_flash_attn_type flash_attention = LLAMA_FLASH_ATTN_TYPE_AUTO;
+  bool kv_offload = true;  // keep the cache of a layer where the layer is, instead of in host memory
 };
 
 using ModelPtr = std::shared_ptr<llama_model>;
@@ -36,6 +52,10 @@ using ContextPtr = std::unique_ptr<llama_context, decltype(&llama_free)>;
 // Reads the weights. `on_progress` gets 0..1 on the calling thread and returns false to give up.
 // Throws kAborted, kOutOfMemory, kUnsupportedModel, kLoadFailed. The file must have passed CheckModelFiles.
 ModelPtr LoadModel(const ModelOptions& options, const std::function<bool(float)>& on_progress);
+
+// The model without weights: it and contexts of it say what they would allocate (see MemoryBreakdown), and do not.
+// Throws like LoadModel.
+ModelPtr LoadWithoutWeights(const ModelOptions& options, const Skeleton& skeleton);
 
 // Throws kOutOfMemory, kLoadFailed. The context keeps no reference to the model: keep `model` alive.
 ContextPtr CreateContext(llama_model* model, const ContextOptions& options);

@@ -6,6 +6,7 @@
 #include <vector>
 
 struct llama_context;
+struct llama_model;
 
 namespace coldstart {
 
@@ -17,8 +18,13 @@ struct DeviceMemory {
   uint64_t weights;   // bytes allocated or mapped
   uint64_t kv_cache;  // bytes
   uint64_t compute;   // bytes
+  uint32_t layers;    // whose weights are there, the output layer not counted
 };
 
+// Of a model loaded without weights: what would be allocated.
 std::vector<DeviceMemory> MemoryBreakdown(const llama_context* context);
+
+// Adds what another model takes. `layers` stays that of the first.
+void Add(std::vector<DeviceMemory>& sum, const std::vector<DeviceMemory>& more);
 
 }  // namespace coldstart

@@ -71,10 +71,11 @@ void CheckVocabulary(GgufFile& file) {
   tokens->elements.shrink_to_fit();
 }
 
-// The other parts of a split model.
-void CheckSplits(const std::string& path, const GgufFile& first) {
+}  // namespace
+
+std::vector<std::string> PartPaths(const std::string& path, const GgufFile& first) {
   const uint64_t count = first.Unsigned("split.count", 1);
-  if (count <= 1) return;
+  if (count <= 1) return {path};
   std::array<char, 4096> prefix{};
   const int32_t length =
       count > 99'999 ? 0
@@ -86,21 +87,26 @@ void CheckSplits(const std::string& path, const GgufFile& first) {
         "Give the path of the first part, whose name ends in -00001-of-<count>.gguf.",
         {{"path", path}, {"parts", static_cast<double>(count)}});
   }
+  std::vector<std::string> paths{path};
   for (int32_t i = 1; i < static_cast<int32_t>(count); ++i) {
     std::array<char, 4096> part{};
     llama_split_path(part.data(), part.size(), prefix.data(), i, static_cast<int32_t>(count));
-    ReadGguf(*OpenFile(part.data()), 0);
+    paths.emplace_back(part.data());
   }
+  return paths;
 }
 
-}  // namespace
-
-GgufFile CheckModelFiles(const std::string& path) {
-  GgufFile file = ReadGguf(*OpenFile(path), kShownArrayElements, kTokensKey);
+void CheckHeader(const GgufFile& file) {
   CheckArchitecture(file);
   CheckHyperparameters(file);
+}
+
+GgufFile CheckModelFiles(const std::string& path) {
+  GgufFile file = ReadGguf(*OpenFile(path), {.array_elements = kShownArrayElements, .whole_array = kTokensKey});
+  CheckHeader(file);
   CheckVocabulary(file);
-  CheckSplits(path, file);
+  const std::vector<std::string> paths = PartPaths(path, file);
+  for (size_t i = 1; i < paths.size(); ++i) ReadGguf(*OpenFile(paths[i]));
   return file;
 }
 

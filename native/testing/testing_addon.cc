@@ -25,7 +25,7 @@ std::string_view BytesOf(const Napi::Value& value) {
 Napi::Value ReadGgufBytes(const Napi::CallbackInfo& info) {
   return AtEdge(info.Env(), [&]() -> Napi::Value {
     const auto limit = static_cast<uint64_t>(info[1].As<Napi::Number>().Int64Value());
-    return ToJs(info.Env(), ReadGguf(*OpenMemory(BytesOf(info[0])), limit));
+    return ToJs(info.Env(), ReadGguf(*OpenMemory(BytesOf(info[0])), {.array_elements = limit}));
   });
 }
 

@@ -1,0 +1,121 @@
+// What to do when there is not enough memory: say so, or try with less.
+
+import { ColdstartError } from "./errors.js";
+import type { NativeEngineOptions } from "./native.js";
+import { shortfalls, type Placed, type Placer, type Plan } from "./place.js";
+import { formatBytes } from "./units.js";
+
+const SMALL_BATCH = 64;
+const LEAST_CONTEXT = 512;
+
+/**
+ * Throws `OUT_OF_MEMORY` for what cannot be allocated even if nothing is kept free. Without this, the system would kill
+ * the process when it uses the memory, instead of refusing it.
+ */
+export function refuseHopeless(plan: Plan): void {
+  const paging = plan.devices.map((device) =>
+    // Mapped weights that do not fit are read again and again; there is a note about that.
+    device.backend === "CPU" && device.weights > device.free ? { ...device, weights: 0 } : device,
+  );
+  const short = shortfalls(
+    paging.filter(({ total }) => total > 0),
+    false,
+  );
+  if (short.length === 0) return;
+  throw new ColdstartError("OUT_OF_MEMORY", `The model does not fit: ${short.join("; ")}.`, {});
+}
+
+/** The error with the plan and with what can be done about it. */
+export function outOfMemory(cause: ColdstartError, plan: Plan, tried: string[] = []): ColdstartError {
+  const what = cause.remedy === "" ? cause.message : cause.message.slice(0, -cause.remedy.length - 1);
+  const after = tried.length === 0 ? "" : ` It was refused also after: ${tried.join(", ")}.`;
+  return new ColdstartError("OUT_OF_MEMORY", what + after, {
+    remedy: remedies(plan),
+    details: { ...cause.details, plan, tried },
+    cause,
+  });
+}
+
+function remedies(plan: Plan): string {
+  const kvBytes = plan.devices.reduce((bytes, { kvCache }) => bytes + kvCache, 0);
+  const options = [
+    `contextLength: "auto" or below ${plan.contextLength} (the KV cache takes ${formatBytes(kvBytes)})`,
+    `kvCache: { keyType: "q8_0", valueType: "q8_0" } (about half of that)`,
+    plan.gpuLayers > 0
+      ? `gpuLayers: "auto" or below ${plan.gpuLayers}`
+      : "a smaller model, or the same with fewer bits a weight",
+  ];
+  return (
+    options.map((option, i) => `${i + 1}. ${option}.`).join(" ") + ' Or onOutOfMemory: "retry" to have them tried.'
+  );
+}
+
+/** What to try, each with the changes of those before. Those that could not fit by their plan are left out. */
+export async function* rungs(placer: Placer, placed: Placed): AsyncGenerator<{ change: string; candidate: Placed }> {
+  let options = placed.native;
+  const changes: string[] = [];
+  const steps = [smallerBatch, quantizedCache, fewerLayers, shorterContext];
+  for (const step of steps) {
+    for (let next = step(options); next; next = step(options)) {
+      options = next.options;
+      changes.push(next.change);
+      const plan = await replan(placer, placed.plan, options);
+      if (shortfalls(plan.devices, false).length > 0) continue;
+      yield { change: changes.splice(0).join(", "), candidate: { native: options, plan } };
+    }
+  }
+}
+
+async function replan(placer: Placer, plan: Plan, options: NativeEngineOptions): Promise<Plan> {
+  const demand = await placer.measure(options);
+  const contextLength = options.contextLength;
+  const gpuLayers = options.devices.length === 0 ? 0 : Math.min(options.gpuLayers, plan.layers);
+  const reason = (now: number, before: number, was: string) => (now === before ? was : "memory was refused");
+  return {
+    ...plan,
+    fits: true,
+    contextLength,
+    gpuLayers,
+    kvCache: { ...plan.kvCache, capacity: demand.kvCells },
+    devices: demand.devices.map((device) => ({ ...device, reserve: 0 })),
+    reasons: {
+      ...plan.reasons,
+      gpuLayers: reason(gpuLayers, plan.gpuLayers, plan.reasons.gpuLayers),
+      contextLength: reason(contextLength, plan.contextLength, plan.reasons.contextLength),
+    },
+  };
+}
+
+interface Step {
+  change: string;
+  options: NativeEngineOptions;
+}
+
+function smallerBatch(options: NativeEngineOptions): Step | undefined {
+  if (options.batchSize <= SMALL_BATCH) return undefined;
+  return { change: `batchSize ${SMALL_BATCH}`, options: { ...options, batchSize: SMALL_BATCH } };
+}
+
+function quantizedCache(options: NativeEngineOptions): Step | undefined {
+  const wide = ["f32", "f16", "bf16"];
+  // Values of less than 16 bits need flash attention.
+  if (options.flashAttention === 0 || !wide.includes(options.keyType) || !wide.includes(options.valueType)) {
+    return undefined;
+  }
+  return { change: "kvCache q8_0", options: { ...options, keyType: "q8_0", valueType: "q8_0" } };
+}
+
+function fewerLayers(options: NativeEngineOptions): Step | undefined {
+  if (options.devices.length === 0 || options.gpuLayers === 0) return undefined;
+  const gpuLayers = Math.floor(options.gpuLayers / 2);
+  return { change: `gpuLayers ${gpuLayers}`, options: { ...options, gpuLayers } };
+}
+
+function shorterContext(options: NativeEngineOptions): Step | undefined {
+  if (options.contextLength <= LEAST_CONTEXT) return undefined;
+  const contextLength = Math.max(LEAST_CONTEXT, Math.floor(options.contextLength / 2));
+  return {
+    change: `contextLength ${contextLength}`,
+    options: { ...options, contextLength, kvCells: 0 },
+  };
+}

@@ -1,0 +1,61 @@
+import type { Demand } from "./fit.js";
+import { inspectGguf } from "./inspect-gguf.js";
+import { checkLoad, toPath, type LoadOptions } from "./load-options.js";
+import { invalidOption } from "./options.js";
+import { Placer, type Plan } from "./place.js";
+
+/** What is to be loaded, as for `loadModel()`, and what comes with it. */
+export interface PlanOptions extends Omit<LoadOptions, "onProgress" | "signal" | "seed"> {
+  /** Paths of LoRA adapters (GGUF), whose weights are counted where those of the model are. */
+  adapters?: (string | URL)[];
+  /** Path of an image or audio projector (GGUF), whose weights are counted on the first GPU. */
+  mmproj?: string | URL;
+}
+
+/**
+ * Where a model will go and whether it fits, before a byte of its weights is read. The same options give `loadModel()`
+ * the same plan. With `gpuLayers: "auto"` and `contextLength: "auto"` it says the most that fits.
+ *
+ * It asks llama.cpp what it would allocate, in some milliseconds for a model of any size.
+ *
+ * @param model the path of a GGUF file (of a split model the first), or its header: the first bytes of the file up to the
+ * weights or beyond, say from a range request; of a split model an array of them.
+ *
+ * Rejects with `MODEL_NOT_FOUND`, `INVALID_GGUF`, `UNSUPPORTED_MODEL`, `INVALID_OPTION`, `LOAD_FAILED`; with `strict` also
+ * with `BACKEND_UNAVAILABLE`, `OUT_OF_MEMORY`.
+ */
+export async function planModel(
+  model: string | URL | Uint8Array | Uint8Array[],
+  options: PlanOptions = {},
+): Promise<Plan> {
+  const { adapters = [], mmproj, ...load } = options;
+  if (!Array.isArray(adapters)) throw invalidOption("adapters", adapters, "an array of paths");
+  const headers = model instanceof Uint8Array ? [model] : Array.isArray(model) ? model : undefined;
+  if (headers && !(headers.length > 0 && headers.every((header) => header instanceof Uint8Array))) {
+    throw invalidOption("model", model, "a path, or the first bytes of each of its files as Uint8Array");
+  }
+  const checked = checkLoad(headers ? "header" : model, load);
+  const adapterBytes = await sum(adapters.map(weightBytes));
+  const projectorBytes = mmproj === undefined ? 0 : await weightBytes(mmproj);
+  if (projectorBytes > 0) {
+    checked.notes.push("The projector's buffers for intermediate results are not counted: they depend on the images.");
+  }
+  const placer = new Placer(headers ?? checked.native.path, checked);
+  const { plan } = await placer.place((demand) => addExtras(demand, adapterBytes, projectorBytes));
+  return plan;
+}
+
+async function weightBytes(path: string | URL): Promise<number> {
+  return (await inspectGguf(toPath(path), { arrayLimit: 0 })).weightBytes;
+}
+
+async function sum(numbers: Promise<number>[]): Promise<number> {
+  return (await Promise.all(numbers)).reduce((a, b) => a + b, 0);
+}
+
+function addExtras({ devices }: Demand, adapterBytes: number, projectorBytes: number): void {
+  const all = devices.reduce((bytes, { weights }) => bytes + weights, 0);
+  for (const device of devices) device.weights += Math.ceil((adapterBytes * device.weights) / Math.max(all, 1));
+  const gpu = devices.find(({ backend }) => backend !== "CPU") ?? devices[0];
+  if (gpu) gpu.weights += projectorBytes;
+}
