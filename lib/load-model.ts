@@ -49,9 +49,9 @@ async function retry(
   start: (candidate: Placed) => Promise<Model>,
 ): Promise<Model> {
   let last = first;
-  const tried: string[] = [];
-  for await (const { change, candidate } of rungs(placer, placed)) {
-    tried.push(change);
+  let tried: string[] = [];
+  for await (const { changes, candidate } of rungs(placer, placed)) {
+    tried = changes;
     const note = `Memory was refused (${first.message.split(". ")[0]}); loaded after: ${tried.join(", ")}.`;
     try {
       return await start({ ...candidate, plan: { ...candidate.plan, notes: [...placed.plan.notes, note] } });

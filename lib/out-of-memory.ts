@@ -50,18 +50,18 @@ function remedies(plan: Plan): string {
   );
 }
 
-/** What to try, each with the changes of those before. Those that could not fit by their plan are left out. */
-export async function* rungs(placer: Placer, placed: Placed): AsyncGenerator<{ change: string; candidate: Placed }> {
+/** What to try, with all changes so far. Those that could not fit by their plan are left out. */
+export async function* rungs(placer: Placer, placed: Placed): AsyncGenerator<{ changes: string[]; candidate: Placed }> {
   let options = placed.native;
-  const changes: string[] = [];
+  const changes = new Map<string, string>(); // by option
   const steps = [smallerBatch, quantizedCache, fewerLayers, shorterContext];
   for (const step of steps) {
     for (let next = step(options); next; next = step(options)) {
       options = next.options;
-      changes.push(next.change);
+      changes.set(next.option, next.value);
       const plan = await replan(placer, placed.plan, options);
       if (shortfalls(plan.devices, false).length > 0) continue;
-      yield { change: changes.splice(0).join(", "), candidate: { native: options, plan } };
+      yield { changes: [...changes].map((change) => change.join(" ")), candidate: { native: options, plan } };
     }
   }
 }
@@ -87,13 +87,14 @@ async function replan(placer: Placer, plan: Plan, options: NativeEngineOptions):
 }
 
 interface Step {
-  change: string;
+  option: string;
+  value: string;
   options: NativeEngineOptions;
 }
 
 function smallerBatch(options: NativeEngineOptions): Step | undefined {
   if (options.batchSize <= SMALL_BATCH) return undefined;
-  return { change: `batchSize ${SMALL_BATCH}`, options: { ...options, batchSize: SMALL_BATCH } };
+  return { option: "batchSize", value: `${SMALL_BATCH}`, options: { ...options, batchSize: SMALL_BATCH } };
 }
 
 function quantizedCache(options: NativeEngineOptions): Step | undefined {
@@ -102,20 +103,21 @@ function quantizedCache(options: NativeEngineOptions): Step | undefined {
   if (options.flashAttention === 0 || !wide.includes(options.keyType) || !wide.includes(options.valueType)) {
     return undefined;
   }
-  return { change: "kvCache q8_0", options: { ...options, keyType: "q8_0", valueType: "q8_0" } };
+  return { option: "kvCache", value: "q8_0", options: { ...options, keyType: "q8_0", valueType: "q8_0" } };
 }
 
 function fewerLayers(options: NativeEngineOptions): Step | undefined {
   if (options.devices.length === 0 || options.gpuLayers === 0) return undefined;
   const gpuLayers = Math.floor(options.gpuLayers / 2);
-  return { change: `gpuLayers ${gpuLayers}`, options: { ...options, gpuLayers } };
+  return { option: "gpuLayers", value: `${gpuLayers}`, options: { ...options, gpuLayers } };
 }
 
 function shorterContext(options: NativeEngineOptions): Step | undefined {
   if (options.contextLength <= LEAST_CONTEXT) return undefined;
   const contextLength = Math.max(LEAST_CONTEXT, Math.floor(options.contextLength / 2));
   return {
-    change: `contextLength ${contextLength}`,
+    option: "contextLength",
+    value: `${contextLength}`,
     options: { ...options, contextLength, kvCells: 0 },
   };
 }

@@ -88,7 +88,17 @@ export class Placer {
   async place(extra: (demand: Demand) => void = () => undefined): Promise<Placed> {
     const { wishes, notes: given } = this.#checked;
     const notes = [...given];
-    const devices = wishes.gpuLayers === 0 ? [] : await this.#chooseGpus(notes);
+    const gpus = wishes.gpuLayers === 0 ? [] : await this.#chooseGpus(notes);
+    const placed = await this.#placeOn(gpus, notes, extra);
+    if (gpus.length === 0 || placed.plan.gpuLayers > 0 || typeof wishes.gpuLayers === "number") return placed;
+    // A GPU without a layer would still be used for large batches, and take memory for that.
+    this.#fallBack(notes, "OUT_OF_MEMORY", `No layer fits ${names(gpus)}: all are on the CPU.`);
+    return this.#placeOn([], notes, extra);
+  }
+
+  async #placeOn(devices: NativeDevice[], notes: string[], extra: (demand: Demand) => void): Promise<Placed> {
+    const { wishes } = this.#checked;
+    checkRows(this.#checked.native, devices);
     const options: NativeEngineOptions = {
       ...this.#checked.native,
       devices: devices.map(({ name }) => name),
@@ -138,8 +148,11 @@ export class Placer {
       return wishes.devices.map((name) => {
         const device = all.find((one) => one.name === name);
         if (device) return device;
-        const names = all.map((one) => one.name).join(", ");
-        throw invalidOption("devices", name, names === "" ? `left out: ${whyNoGpu(backends)}` : `among ${names}`);
+        throw invalidOption(
+          "devices",
+          name,
+          all.length === 0 ? `left out: ${whyNoGpu(backends)}` : `among ${names(all)}`,
+        );
       });
     }
     const chosen = defaultGpus(all);
@@ -182,11 +195,11 @@ export class Placer {
     if (wishes.contextLength === undefined && plan.contextLength < usual && this.#checked.native.kvCells === 0) {
       this.#fallBack(notes, "OUT_OF_MEMORY", `contextLength is ${plan.contextLength} instead of ${usual}: memory.`);
     }
-    const gpu = plan.devices.some(({ backend }) => backend !== "CPU");
-    if (gpu && plan.gpuLayers === 0 && wishes.gpuLayers !== 0) {
-      this.#fallBack(notes, "OUT_OF_MEMORY", "No layer fits the GPU: all are on the CPU.");
-    }
   }
+}
+
+function names(devices: NativeDevice[]): string {
+  return devices.map(({ name }) => name).join(", ");
 }
 
 /** The GPUs that llama.cpp takes: workers first, no GPU twice (seen by two backends), integrated ones if there are no others. */
@@ -202,11 +215,24 @@ function defaultGpus(all: NativeDevice[]): NativeDevice[] {
   return [...workers, ...(gpus.length > 0 ? gpus : integrated.filter(({ backend }) => backend === first?.backend))];
 }
 
+/** Of llama.cpp's backends, those that can split the rows of a matrix. */
+const ROW_BACKENDS = ["CUDA", "ROCm", "MUSA", "SYCL"];
+
+function checkRows({ splitMode }: NativeEngineOptions, devices: NativeDevice[]): void {
+  const cannot = devices.find(({ backend }) => !ROW_BACKENDS.includes(backend));
+  if (splitMode !== "row" || devices.length < 2 || !cannot) return;
+  throw invalidOption("splitMode", splitMode, `"layer" or "tensor": ${cannot.backend} cannot split rows`);
+}
+
 function mainDevice(name: string | undefined, devices: NativeDevice[]): number {
   if (name === undefined) return 0;
   const index = devices.findIndex((device) => device.name === name);
-  const names = devices.map((device) => device.name).join(", ");
-  if (index < 0) throw invalidOption("mainDevice", name, names === "" ? "left out without a GPU" : `among ${names}`);
+  if (index < 0)
+    throw invalidOption(
+      "mainDevice",
+      name,
+      devices.length === 0 ? "left out without a GPU" : `among ${names(devices)}`,
+    );
   return index;
 }
 

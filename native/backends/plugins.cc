@@ -11,6 +11,9 @@
 #include <dlfcn.h>
 #include <link.h>
 
+#include <algorithm>
+#include <cstring>
+#include <fstream>
 #include <string_view>
 #endif
 
@@ -43,8 +46,26 @@ int CountGgmlBases() {
   return count;
 }
 
+// The loader maps what the header promises, and a file that is cut off ends the process with SIGBUS.
+void CheckWhole(const std::string& path) {
+  std::ifstream file(path, std::ios::binary | std::ios::ate);
+  const auto size = static_cast<uint64_t>(std::max<std::streamoff>(file.tellg(), 0));
+  file.seekg(0);
+  ElfW(Ehdr) header{};
+  file.read(reinterpret_cast<char*>(&header), sizeof(header));
+  bool whole = file && std::memcmp(header.e_ident, ELFMAG, SELFMAG) == 0 && header.e_phentsize == sizeof(ElfW(Phdr));
+  for (int i = 0; whole && i < header.e_phnum; ++i) {
+    ElfW(Phdr) segment{};
+    file.seekg(static_cast<std::streamoff>(header.e_phoff + static_cast<uint64_t>(i) * sizeof(segment)));
+    file.read(reinterpret_cast<char*>(&segment), sizeof(segment));
+    whole = file && segment.p_filesz <= size && segment.p_offset <= size - segment.p_filesz;
+  }
+  if (!whole) Refuse(path, "it is no library, or is cut off", "Install it again.");
+}
+
 // What ggml_backend_load does not check or only says in its log. Opened here, the library stays open through the load.
 std::unique_ptr<void, CloseLibrary> Open(const std::string& path) {
+  CheckWhole(path);
   std::unique_ptr<void, CloseLibrary> library(dlopen(path.c_str(), RTLD_NOW | RTLD_LOCAL));
   if (library == nullptr) {
     const char* why = dlerror();

@@ -13,7 +13,7 @@ Demand Planner::Measure(EngineOptions options) const {
           .layers = static_cast<uint32_t>(llama_model_n_layer(model.get())),
           .trained_context_length = static_cast<uint32_t>(llama_model_n_ctx_train(model.get())),
           .context_length = options.context_length,
-          .kv_cells = options.context.cells};
+          .kv_cells = llama_n_ctx(context.get())};
 }
 
 }  // namespace coldstart

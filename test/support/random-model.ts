@@ -18,11 +18,13 @@ export interface Shape {
   contextLength: number;
   /** Output and embedding share their weights. */
   tied: boolean;
+  /** Mixture of experts: how many there are, and how many a token goes through. */
+  experts?: { count: number; used: number };
 }
 
 /** A llama model of this shape with a SentencePiece vocabulary. */
 export function randomModel(shape: Shape): Buffer {
-  const { type, vocabulary, width, feedForward, layers, heads, keyValueHeads, contextLength, tied } = shape;
+  const { type, vocabulary, width, feedForward, layers, heads, keyValueHeads, contextLength, tied, experts } = shape;
   const random = generator(42);
   const matrix = (name: string, columns: number, rows: number): GgufTensor => ({
     name,
@@ -47,10 +49,20 @@ export function randomModel(shape: Shape): Buffer {
       matrix(`blk.${i}.attn_v.weight`, width, keyValueWidth),
       matrix(`blk.${i}.attn_output.weight`, width, width),
       norm(`blk.${i}.ffn_norm.weight`),
-      matrix(`blk.${i}.ffn_gate.weight`, width, feedForward),
-      matrix(`blk.${i}.ffn_up.weight`, width, feedForward),
-      matrix(`blk.${i}.ffn_down.weight`, feedForward, width),
     );
+    if (experts) tensors.push(matrix(`blk.${i}.ffn_gate_inp.weight`, width, experts.count));
+    for (const [part, columns, rows] of [
+      ["gate", width, feedForward],
+      ["up", width, feedForward],
+      ["down", feedForward, width],
+    ] as const) {
+      if (!experts) {
+        tensors.push(matrix(`blk.${i}.ffn_${part}.weight`, columns, rows));
+        continue;
+      }
+      const all = matrix(`blk.${i}.ffn_${part}_exps.weight`, columns, rows * experts.count);
+      tensors.push({ ...all, shape: [columns, rows, experts.count] });
+    }
   }
   const number = (key: string, value: number): GgufEntry => ({ key: `llama.${key}`, type: "uint32", value });
   const metadata: GgufEntry[] = [
@@ -62,6 +74,7 @@ export function randomModel(shape: Shape): Buffer {
     number("feed_forward_length", feedForward),
     number("attention.head_count", heads),
     number("attention.head_count_kv", keyValueHeads),
+    ...(experts ? [number("expert_count", experts.count), number("expert_used_count", experts.used)] : []),
     { key: "llama.attention.layer_norm_rms_epsilon", type: "float32", value: 1e-5 },
     ...vocabularyMetadata(vocabulary),
   ];
