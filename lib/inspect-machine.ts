@@ -6,7 +6,7 @@ import { thisMachine } from "./machine/files.js";
 import { readMemory, type MemoryFacts } from "./machine/memory.js";
 import { readNvidia, type NvidiaDriver } from "./machine/nvidia.js";
 import { findPciGpus, type PciGpu } from "./machine/pci.js";
-import { findModel } from "./machine/model-files.js";
+import { fileToMeasure } from "./machine/model-files.js";
 import { native } from "./native.js";
 import { OptionReader } from "./options.js";
 import { toPath } from "./load-options.js";
@@ -15,8 +15,8 @@ export interface InspectMachineOptions {
   /** Measure how fast all cores together read from memory, which keeps them busy for about a second. Default false. */
   memoryBandwidth?: boolean;
   /**
-   * Measure how fast models are read from their disk: the path or `file:` URL of a model, or of a folder with one. Default:
-   * nothing is read.
+   * Measure how fast the disk of this model or folder is read, past the page cache: a path or `file:` URL. In a folder without
+   * a model of some size, a file of 256 MiB is written for it and removed again. Default: nothing is read.
    */
   disk?: string | URL;
 }
@@ -42,7 +42,8 @@ export interface Machine {
  * Everything that is known of this machine: processor, memory, limits, GPUs and drivers. What takes long happens off the
  * JavaScript thread, and measurements only on request; they run one after the other.
  *
- * Rejects with `INVALID_OPTION`, `MODEL_NOT_FOUND` when there is no model at `disk`, `NATIVE_ADDON_MISSING`.
+ * Rejects with `INVALID_OPTION`, `MODEL_NOT_FOUND` when there is nothing at `disk`, `LOAD_FAILED` when it cannot be measured,
+ * `NATIVE_ADDON_MISSING`.
  */
 export async function inspectMachine(options: InspectMachineOptions = {}): Promise<Machine> {
   const read = new OptionReader(options, ["memoryBandwidth", "disk"]);
@@ -55,8 +56,7 @@ export async function inspectMachine(options: InspectMachineOptions = {}): Promi
   const cpu = cpuFacts();
   const memoryBandwidth = measureMemory ? await addon.measureMemoryBandwidth(threadsToMeasure(cpu)) : undefined;
   const measuredCpu = memoryBandwidth === undefined ? cpu : { ...cpu, memoryBandwidth };
-  const diskBandwidth =
-    disk === undefined ? undefined : await addon.measureDiskBandwidth(findModel(disk).files[0] ?? disk);
+  const diskBandwidth = disk === undefined ? undefined : await addon.measureDiskBandwidth(fileToMeasure(disk));
   return {
     platform: process.platform,
     cpu: measuredCpu,

@@ -5,9 +5,8 @@ import path from "node:path";
 import { ColdstartError } from "../errors.js";
 
 export interface ModelFiles {
-  /** The largest first. */
   files: string[];
-  /** Bytes of all of them. */
+  /** Of all of them. */
   bytes: number;
 }
 
@@ -15,46 +14,59 @@ const PART = /-\d{5}-of-(\d{5})\.gguf$/;
 const MODEL = /\.(gguf|safetensors)$/;
 
 /**
- * The files of the model at `location`: a GGUF file with the other parts of a split one, or of a folder all that are models.
+ * The files of the model at `location`: a GGUF file with the other parts of a split one, or all models of a folder.
  * Throws `MODEL_NOT_FOUND`.
  */
 export function findModel(location: string): ModelFiles {
-  const isFolder = statOf(location).isDirectory();
-  const folder = isFolder ? location : path.dirname(location);
-  const isPart = memberOf(path.basename(location));
-  const names = isFolder || PART.test(location) ? fs.readdirSync(folder).filter(isFolder ? isModel : isPart) : [];
-  const files = (names.length > 0 ? names.map((name) => path.join(folder, name)) : isFolder ? [] : [location])
-    .map((file) => ({ file, stat: statOf(file) }))
-    .filter(({ stat }) => stat.isFile())
-    .sort((a, b) => b.stat.size - a.stat.size);
-  if (files.length === 0) {
-    throw new ColdstartError("MODEL_NOT_FOUND", `There is no model in ${location}.`, {
-      remedy: "Give the path of a GGUF file, or of a folder with GGUF or safetensors files.",
-      details: { path: location },
-    });
-  }
-  return { files: files.map(({ file }) => file), bytes: files.reduce((sum, { stat }) => sum + stat.size, 0) };
+  const isFolder = checkedStat(location).isDirectory();
+  const found = isFolder
+    ? filesIn(location, (name) => MODEL.test(name))
+    : filesIn(path.dirname(location), isPartOf(path.basename(location)));
+  if (found.length === 0) throw notFound(`There is no model in ${location}.`, location);
+  return { files: found.map(({ file }) => file), bytes: found.reduce((sum, { size }) => sum + size, 0) };
 }
 
-function isModel(name: string): boolean {
-  return MODEL.test(name);
+/** Large enough that what a disk has cached of it does not count. Bytes. */
+const LEAST_TO_MEASURE = 64 * 2 ** 20;
+
+/**
+ * What to read of `location` to measure its disk: a file, or the folder itself where no model in it is large enough.
+ * Throws `MODEL_NOT_FOUND`.
+ */
+export function fileToMeasure(location: string): string {
+  if (!checkedStat(location).isDirectory()) return location;
+  const models = filesIn(location, (name) => MODEL.test(name)).sort((a, b) => b.size - a.size);
+  const largest = models[0];
+  return largest && largest.size >= LEAST_TO_MEASURE ? largest.file : location;
 }
 
-/** Whether another file is a part of the same split model. */
-function memberOf(first: string): (name: string) => boolean {
-  const stem = first.replace(PART, "");
-  const count = PART.exec(first)?.[1];
-  return (name) => name.replace(PART, "") === stem && PART.exec(name)?.[1] === count;
+function filesIn(folder: string, isWanted: (name: string) => boolean): { file: string; size: number }[] {
+  return fs
+    .readdirSync(folder)
+    .filter(isWanted)
+    .sort()
+    .map((name) => path.join(folder, name))
+    .map((file) => ({ file, stat: fs.statSync(file, { throwIfNoEntry: false }) })) // A link may lead nowhere.
+    .flatMap(({ file, stat }) => (stat?.isFile() ? [{ file, size: stat.size }] : []));
 }
 
-function statOf(file: string): fs.Stats {
-  try {
-    return fs.statSync(file);
-  } catch (cause) {
-    throw new ColdstartError("MODEL_NOT_FOUND", `There is no file at ${file}.`, {
-      remedy: "Check the path.",
-      details: { path: file },
-      cause,
-    });
-  }
+/** Whether a file belongs to the same model as `name`: itself, or another part of a split one. */
+function isPartOf(name: string): (other: string) => boolean {
+  const [ending, count] = PART.exec(name) ?? [];
+  if (ending === undefined) return (other) => other === name;
+  const stem = name.slice(0, -ending.length);
+  return (other) => other.length === name.length && other.startsWith(stem) && PART.exec(other)?.[1] === count;
+}
+
+function checkedStat(location: string): fs.Stats {
+  const stat = fs.statSync(location, { throwIfNoEntry: false });
+  if (!stat) throw notFound(`There is no file at ${location}.`, location);
+  return stat;
+}
+
+function notFound(message: string, location: string): ColdstartError {
+  return new ColdstartError("MODEL_NOT_FOUND", message, {
+    remedy: "Give the path of a GGUF file, or of a folder with GGUF or safetensors files.",
+    details: { path: location },
+  });
 }
