@@ -97,27 +97,31 @@ export function checkNvidiaGpu(gpu: NvidiaGpu): Check {
   return { name, status, found, remedy: troubles.map(({ remedy }) => remedy).join(" ") };
 }
 
-/** Backends that were found: those that load, and why others do not. */
-export function checkBackends(backends: readonly Backend[]): Check {
+/**
+ * Backends that were found: those that load, and why others do not.
+ * @param mayHaveGpu false where it is known that there is none: then a plugin without a device is no surprise
+ */
+export function checkBackends(backends: readonly Backend[], mayHaveGpu: boolean): Check {
   const name = "Backends";
   const loaded = backends.filter(({ status }) => status === "loaded");
+  const isLoaded = (kind: string) => loaded.some((other) => other.name.toLowerCase() === kind.toLowerCase());
   // Another copy of a backend that is loaded already is not missed.
-  const missed = backends.filter(
-    ({ status, reason, name: kind }) =>
-      (status === "refused" && !loaded.some((other) => other.name.toLowerCase() === kind.toLowerCase())) ||
-      (status === "loaded" && reason !== undefined),
-  );
+  const refused = backends.filter((backend) => backend.status === "refused" && !isLoaded(backend.name));
+  const idle = loaded.filter(({ reason }) => reason !== undefined);
   const working = loaded.filter(({ reason }) => reason === undefined);
-  const reasons = missed.map(({ name: kind, path, reason }) => `${kind} (${path}): ${reason}`);
+  const reasons = [...refused, ...idle].map(({ name: kind, path, reason }) => `${kind} (${path}): ${reason}`);
   const found = [list(working.map((backend) => backend.name)), ...reasons].join("; ");
-  if (missed.length === 0) return { name, status: "ok", found };
-  return {
-    name,
-    status: "warn",
-    found,
-    remedy:
-      "Install a plugin of the release of llama.cpp that coldstart was built from, with the libraries and the driver that it needs; coldstart backends lists all that were found.",
-  };
+  const remedies: string[] = [];
+  if (refused.length > 0) {
+    remedies.push(
+      "Install plugins of the release of llama.cpp that coldstart was built from, with the libraries that they need (coldstart backends lists all that were found).",
+    );
+  }
+  if (idle.length > 0 && mayHaveGpu) {
+    remedies.push("Install the GPU's driver; for Vulkan its part of it too, such as mesa-vulkan-drivers.");
+  }
+  if (remedies.length === 0) return { name, status: "ok", found };
+  return { name, status: "warn", found, remedy: remedies.join(" ") };
 }
 
 /** GPUs of the machine that no backend uses. */

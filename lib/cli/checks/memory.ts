@@ -53,21 +53,19 @@ export function checkMemoryLimit(container: ContainerFacts, memory: MemoryFacts)
   };
 }
 
-/** More threads than the quota pays for are stopped in the middle of each step, and all others wait for them. */
 export function checkCpuQuota({ cpuQuota, cgroupVersion }: ContainerFacts, cpu: Pick<CpuFacts, "usableCores">): Check {
   const name = "CPU quota";
   if (cgroupVersion === undefined) return { name, status: "skip", found: "no control groups" };
   if (cpuQuota === undefined || cpuQuota >= cpu.usableCores) {
     return { name, status: "ok", found: `none (${cpu.usableCores} usable)` };
   }
-  const threads = Math.max(1, Math.floor(cpuQuota));
+  const found = `${Number(cpuQuota.toFixed(2))} of ${cpu.usableCores} CPUs; threads: "auto" keeps to it`;
+  if (cpuQuota >= 1) return { name, status: "ok", found };
   return {
     name,
     status: "warn",
-    found: `${Number(cpuQuota.toFixed(2))} CPUs, and ${cpu.usableCores} are visible`,
-    remedy:
-      `Load models with threads: ${threads} (coldstart run --threads ${threads}), ` +
-      `or pin the container to CPUs (docker run --cpuset-cpus) instead of a quota.`,
+    found,
+    remedy: "With less than one, each token waits for its share of time: docker run --cpus 1, or resources.limits.cpu.",
   };
 }
 

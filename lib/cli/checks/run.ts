@@ -64,7 +64,7 @@ export async function examine(options: DoctorOptions): Promise<Report> {
       ? [
           checkNvidiaDriver(machine.nvidia, machine.pciGpus, container.runtime !== undefined),
           ...machine.nvidia.gpus.map(checkNvidiaGpu),
-          checkBackends(await listBackends()),
+          checkBackends(await listBackends(), mayHaveGpu(machine)),
           checkUnusedGpus(machine.devices, machine.nvidia, machine.pciGpus),
         ]
       : []),
@@ -83,6 +83,11 @@ export async function examine(options: DoctorOptions): Promise<Report> {
     checkOpenFiles(parseLimits(thisMachine.read("/proc/self/limits") ?? "").get("Max open files")),
   ];
   return { checks, ...(machine && { machine }) };
+}
+
+/** Only Linux shows what is on the PCI bus, and a GPU need not be there. */
+function mayHaveGpu({ platform, pciGpus, nvidia }: Machine): boolean {
+  return platform !== "linux" || process.arch === "arm64" || pciGpus.length > 0 || nvidia.gpus.length > 0;
 }
 
 function loadAddon(): AddonState {
