@@ -188,10 +188,17 @@ describe("doctor on memory", () => {
   });
 
   it("says what the bandwidth allows", () => {
-    const check = memory.checkMemoryBandwidth({ memoryBandwidth: 80e9 }, { files: [], bytes: 8e9 });
+    const check = memory.checkMemoryBandwidth({ memoryBandwidth: 80e9 }, MODEL);
     assert.equal(status(check), "ok");
-    assert.match(check.found, /^80\.0 GB\/s: this model decodes at most 10 tokens\/s/);
-    assert.equal(status(memory.checkMemoryBandwidth({ memoryBandwidth: 5e9 })), "warn");
+    assert.match(check.found, /^80\.0 GB\/s: a dense model of 8\.0 GiB decodes at most 9\.3 tokens\/s/);
+    const caches = [{ level: 3, type: "unified", size: 32 * 2 ** 20, sharedBy: 8 } as const];
+    const small = memory.checkMemoryBandwidth({ memoryBandwidth: 80e9, caches }, { files: [], bytes: 2 ** 20 });
+    assert.match(
+      small.found,
+      /a dense model of 4 GB decodes at most 20 tokens\/s/,
+      "a small one is not read from memory",
+    );
+    assert.equal(status(memory.checkMemoryBandwidth({ memoryBandwidth: 4e9 })), "warn");
     assert.equal(status(memory.checkMemoryBandwidth({})), "skip");
   });
 
