@@ -1,6 +1,7 @@
 // What the addon exports, and nothing else. lib/native.ts is its typed view.
 #include <napi.h>
 
+#include "addon/bandwidth.h"
 #include "addon/engine_object.h"
 #include "addon/errors.h"
 #include "addon/inspect.h"
@@ -18,6 +19,8 @@ Napi::Object Init(Napi::Env env, Napi::Object exports) {
   exports.Set("inspectGguf", Napi::Function::New<InspectGguf>(env, "inspectGguf"));
   exports.Set("listDevices", Napi::Function::New<ListDevices>(env, "listDevices"));
   exports.Set("loadBackend", Napi::Function::New<LoadBackend>(env, "loadBackend"));
+  exports.Set("measureDiskBandwidth", Napi::Function::New<MeasureDiskBandwidth>(env, "measureDiskBandwidth"));
+  exports.Set("measureMemoryBandwidth", Napi::Function::New<MeasureMemoryBandwidth>(env, "measureMemoryBandwidth"));
   exports.Set("queryNvml", Napi::Function::New<QueryNvml>(env, "queryNvml"));
   exports.Set("shutdownEngines", Napi::Function::New<ShutdownEngines>(env, "shutdownEngines"));
   exports.Set("setErrorClass", Napi::Function::New<SetErrorClass>(env, "setErrorClass"));
