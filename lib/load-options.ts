@@ -5,6 +5,8 @@ import os from "node:os";
 import { resolve } from "node:path";
 import { fileURLToPath } from "node:url";
 import type { Reserves } from "./fit.js";
+import { readContainer } from "./machine/container.js";
+import { thisMachine } from "./machine/files.js";
 import type { NativeEngineOptions } from "./native.js";
 import { invalidOption, OptionReader } from "./options.js";
 
@@ -64,8 +66,8 @@ export interface LoadOptions {
   /** Look for NaN and infinite weights while loading. Reads the whole file. Default false. */
   checkTensors?: boolean;
   /**
-   * CPU threads to compute with. Default `"auto"`: as many as there are cores, counting two hyperthreads as one, and fewer
-   * while other processes need the cores. The tokens do not depend on it.
+   * CPU threads to compute with. Default `"auto"`: as many as there are cores, counting two hyperthreads as one, no more than a
+   * container's quota of CPU time pays for, and fewer while other processes need the cores. The tokens do not depend on it.
    */
   threads?: number | "auto";
   /** Most tokens computed in one step. Default 512. */
@@ -396,10 +398,14 @@ function checkGpuLayers(read: OptionReader): number | "max" | "auto" | undefined
   return wanted === "max" || wanted === "auto" ? wanted : read.integer("gpuLayers", 0, INT32_MAX, undefined);
 }
 
-/** Threads beyond the number of cores only spin: with hyperthreads, half of the logical processors. */
+/**
+ * Threads beyond the number of cores only spin: with hyperthreads, half of the logical processors. Threads beyond a container's
+ * quota are stopped in the middle of a step, and all others wait for them.
+ */
 function defaultThreads(): number {
   const processors = os.availableParallelism();
-  return Math.max(1, hasHyperthreads() ? Math.floor(processors / 2) : processors);
+  const cores = hasHyperthreads() ? Math.floor(processors / 2) : processors;
+  return Math.max(1, Math.min(cores, Math.floor(readContainer(thisMachine).cpuQuota ?? cores)));
 }
 
 function hasHyperthreads(): boolean {

@@ -246,16 +246,64 @@ export interface NativeDevice {
   memoryFree: number;
 }
 
+/** A GPU in NVML's units: MHz, milliwatts, bits. native/backends/nvml.h says what each is. */
+export interface NativeNvidiaGpu {
+  index: number;
+  error?: string;
+  name?: string;
+  uuid?: string;
+  pciId?: string;
+  computeCapability?: string;
+  memoryTotal?: number;
+  memoryFree?: number;
+  memoryUsed?: number;
+  utilization?: number;
+  memoryUtilization?: number;
+  power?: number;
+  powerLimit?: number;
+  temperature?: number;
+  clock?: number;
+  maxClock?: number;
+  memoryClock?: number;
+  maxMemoryClock?: number;
+  memoryBusWidth?: number;
+  throttleReasons?: number;
+  eccCorrected?: number;
+  eccUncorrected?: number;
+  pcieGeneration?: number;
+  pcieWidth?: number;
+  maxPcieGeneration?: number;
+  maxPcieWidth?: number;
+  persistenceMode?: boolean;
+  migMode?: boolean;
+  processes?: { pid: number; memory?: number }[];
+}
+
+export interface NativeNvml {
+  library?: string;
+  error?: string;
+  driverVersion?: string;
+  cudaVersion?: number;
+  gpus: NativeNvidiaGpu[];
+}
+
 export interface NativeAddon {
   Engine: new (options: NativeEngineOptions, onEvents: (events: NativeEvent[]) => void) => NativeEngine;
   /** Of a path, or of the first bytes of each of a model's files. */
   Planner: new (source: string | Uint8Array[]) => NativePlanner;
   inspectGguf(path: string, arrayLimit: number): Promise<GgufHeader & { quantization?: string }>;
+  backendFeatures(backend: string): Record<string, string>;
   listDevices(): NativeDevice[];
   loadBackend(path: string): Promise<{ name: string; devices: string[] }>;
+  /** Bytes per second. */
+  measureDiskBandwidth(path: string): Promise<number>;
+  /** Bytes per second. */
+  measureMemoryBandwidth(threads: number): Promise<number>;
+  /** An empty path is the driver's own library. */
+  queryNvml(path: string): Promise<NativeNvml>;
   setErrorClass(errorClass: typeof ColdstartError): void;
   shutdownEngines(): void;
-  versions(): { llamaCpp: string; ggml: string; systemInfo: string };
+  versions(): { llamaCpp: string; ggml: string; systemInfo: string; buildType: string; compiler: string };
 }
 
 const require = createRequire(import.meta.url);

@@ -12,3 +12,8 @@ export function formatBytes(bytes: number): string {
   }
   return `${unit === 0 ? value : value.toFixed(1)} ${UNITS[unit]}`;
 }
+
+/** 21476321280 -> "21.5 GB/s"; disks and memory are advertised in powers of ten. */
+export function formatSpeed(bytesPerSecond: number): string {
+  return `${(bytesPerSecond / 1e9).toFixed(1)} GB/s`;
+}

@@ -9,6 +9,10 @@ export interface Versions {
   ggml: string;
   /** CPU features and backends, as llama.cpp prints them. */
   systemInfo: string;
+  /** How the native addon was built: `"Release"`, `"Debug"`, … */
+  buildType: string;
+  /** What it was built with: `"GNU 12.2.0"`, … */
+  compiler: string;
 }
 
 export function version(): Versions {

@@ -92,13 +92,13 @@ describe("the command line", () => {
 
   it("lists devices", async () => {
     assert.match((await coldstart(["devices"])).out, /CPU +CPU +cpu +[\d.]+ GiB/);
-    const devices = JSON.parse((await coldstart(["devices", "--json"])).out) as { type: string }[];
+    const { devices } = JSON.parse((await coldstart(["devices", "--json"])).out) as { devices: { type: string }[] };
     assert.ok(devices.some(({ type }) => type === "cpu"));
   });
 
   it("has help for every command", async () => {
-    assert.match((await coldstart(["--help"])).out, /devices[\s\S]*inspect[\s\S]*run[\s\S]*Exit codes/);
-    for (const command of ["run", "inspect", "devices"]) {
+    assert.match((await coldstart(["--help"])).out, /devices[\s\S]*doctor[\s\S]*inspect[\s\S]*run[\s\S]*Exit codes/);
+    for (const command of ["run", "inspect", "devices", "doctor"]) {
       const { code, out } = await coldstart([command, "--help"]);
       assert.equal(code, 0);
       assert.match(out, new RegExp(`^Usage: coldstart ${command}`));

@@ -1,6 +1,6 @@
 // How the commands print amounts.
 
-export { formatBytes } from "../units.js";
+export { formatBytes, formatSpeed } from "../units.js";
 
 /** 8030261248 -> "8.03 B" */
 export function formatCount(count: number): string {

@@ -104,9 +104,24 @@ program
 program
   .command("devices")
   .description("List what this machine offers to compute on.")
-  .option("--json", "as JSON")
+  .option("--measure", "measure the memory bandwidth of the CPU")
+  .option("--disk <path>", "measure how fast the disk of a model or folder is read")
+  .option("--json", "everything that is known of this machine, as JSON")
   .action(async (...args) =>
     (await import("./devices.js")).devices(...(args as Parameters<(typeof import("./devices.js"))["devices"]>)),
+  );
+
+program
+  .command("doctor")
+  .description("Check this machine and what is installed on it, and say what could be better.")
+  .option(
+    "-m, --model <path>",
+    "a model, or a folder with one: whether it fits, and how fast its disk is (default: this folder)",
+  )
+  .option("--no-measure", "do not measure the bandwidths of memory and disk")
+  .option("--json", "everything that was found, as JSON")
+  .action(async (...args) =>
+    (await import("./doctor.js")).doctor(...(args as Parameters<(typeof import("./doctor.js"))["doctor"]>)),
   );
 
 // `coldstart run … | head` closes our output: that is no failure.

@@ -62,6 +62,15 @@ Napi::Array ToJs(Napi::Env env, const std::vector<DeviceMemory>& devices) {
   return array;
 }
 
+Napi::Value ListBackendFeatures(const Napi::CallbackInfo& info) {
+  const Napi::Env env = info.Env();
+  return AtEdge(env, [&]() -> Napi::Value {
+    Napi::Object object = Napi::Object::New(env);
+    for (const auto& [name, value] : FeaturesOf(ReadString(info[0], "backend"))) object.Set(name, value);
+    return object;
+  });
+}
+
 Napi::Value Versions(const Napi::CallbackInfo& info) {
   const Napi::Env env = info.Env();
   return AtEdge(env, [&]() -> Napi::Value {
@@ -70,6 +79,8 @@ Napi::Value Versions(const Napi::CallbackInfo& info) {
     object.Set("llamaCpp", llama_version());
     object.Set("ggml", ggml_version());
     object.Set("systemInfo", llama_print_system_info());
+    object.Set("buildType", COLDSTART_BUILD_TYPE);
+    object.Set("compiler", COLDSTART_COMPILER);
     return object;
   });
 }

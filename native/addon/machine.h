@@ -14,7 +14,10 @@ Napi::Value ListDevices(const Napi::CallbackInfo& info);
 // loadBackend(path): Promise<{ name, devices }>
 Napi::Value LoadBackend(const Napi::CallbackInfo& info);
 
-// versions(): { llamaCpp, ggml, systemInfo }
+// backendFeatures(backend): { [name]: value }
+Napi::Value ListBackendFeatures(const Napi::CallbackInfo& info);
+
+// versions(): { llamaCpp, ggml, systemInfo, buildType, compiler }
 Napi::Value Versions(const Napi::CallbackInfo& info);
 
 // lib/native.ts: NativeDeviceMemory[]

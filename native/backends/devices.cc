@@ -73,4 +73,19 @@ std::vector<Device> ListDevices() {
   return devices;
 }
 
+BackendFeatures FeaturesOf(const std::string& backend) {
+  StartLlama();
+  const std::shared_lock registry(BackendRegistryMutex());
+  BackendFeatures features;
+  ggml_backend_reg_t found = ggml_backend_reg_by_name(backend.c_str());
+  if (found == nullptr) return features;
+  const auto get_features = reinterpret_cast<ggml_backend_get_features_t>(
+      ggml_backend_reg_get_proc_address(found, "ggml_backend_get_features"));
+  if (get_features == nullptr) return features;
+  for (const auto* feature = get_features(found); feature->name != nullptr; ++feature) {
+    features.emplace_back(feature->name, feature->value);
+  }
+  return features;
+}
+
 }  // namespace coldstart

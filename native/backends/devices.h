@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "ggml-backend.h"
@@ -20,6 +21,11 @@ struct Device {
 };
 
 std::vector<Device> ListDevices();
+
+// What a backend was built with, by ggml's names: {"AVX2", "1"}, {"OPENMP", "1"}, … Empty when it does not say.
+using BackendFeatures = std::vector<std::pair<std::string, std::string>>;
+
+BackendFeatures FeaturesOf(const std::string& backend);
 
 struct FreeMemory {
   uint64_t total;  // bytes; 0 when the backend does not say
