@@ -16,7 +16,7 @@ export {
 } from "./generation.js";
 export { inspectGguf, type GgufInfo } from "./inspect-gguf.js";
 export { loadModel } from "./load-model.js";
-export type { KvCacheType, LoadOptions, SpeculativeOptions } from "./load-options.js";
+export type { KvCacheType, LoadMode, LoadOptions, SpeculativeOptions } from "./load-options.js";
 export { Model, type ModelInfo, type ModelStatus, type Placement } from "./model.js";
 export { planModel, type PlanOptions } from "./plan.js";
 export type { DevicePlan, Plan } from "./place.js";

@@ -100,7 +100,9 @@ export class Placer {
       extra(demand);
       return demand;
     };
-    const found = await fit(measure, toWishes(wishes, devices), wishes.reserves, options.mmap && !options.mlock);
+    const found = await fit(measure, toWishes(wishes, devices), wishes.reserves, canMap(options));
+    // What does not fit into memory has to stay in the file.
+    if (found.paging && options.loadMode === "auto") options.loadMode = "mmap";
     const { contextLength } = found.demand;
     const plan = toPlan(found, options, wishes, contextLength, notes);
     plan.reasons.devices = whyDevices(wishes, devices);
@@ -200,6 +202,11 @@ function defaultGpus(all: NativeDevice[]): NativeDevice[] {
   const integrated = once.filter(({ type }) => type === "igpu");
   const first = integrated[0];
   return [...workers, ...(gpus.length > 0 ? gpus : integrated.filter(({ backend }) => backend === first?.backend))];
+}
+
+/** Whether weights may stay in the file, to be read when they are used. */
+function canMap({ loadMode, mlock }: NativeEngineOptions): boolean {
+  return (loadMode === "auto" || loadMode === "mmap") && !mlock;
 }
 
 function mainDevice(name: string | undefined, devices: NativeDevice[]): number {

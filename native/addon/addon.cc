@@ -1,6 +1,7 @@
 // What the addon exports, and nothing else. lib/native.ts is its typed view.
 #include <napi.h>
 
+#include "addon/bandwidth.h"
 #include "addon/engine_object.h"
 #include "addon/errors.h"
 #include "addon/inspect.h"
@@ -13,9 +14,13 @@ Napi::Object Init(Napi::Env env, Napi::Object exports) {
   env.SetInstanceData(new AddonData());  // Node deletes it with the environment
   exports.Set("Engine", EngineObject::Define(env));
   exports.Set("Planner", PlannerObject::Define(env));
+  exports.Set("forgetFile", Napi::Function::New<ForgetFile>(env, "forgetFile"));
   exports.Set("inspectGguf", Napi::Function::New<InspectGguf>(env, "inspectGguf"));
   exports.Set("listDevices", Napi::Function::New<ListDevices>(env, "listDevices"));
   exports.Set("loadBackend", Napi::Function::New<LoadBackend>(env, "loadBackend"));
+  exports.Set("measureDiskBandwidth", Napi::Function::New<MeasureDiskBandwidth>(env, "measureDiskBandwidth"));
+  exports.Set("measureMemoryBandwidth", Napi::Function::New<MeasureMemoryBandwidth>(env, "measureMemoryBandwidth"));
+  exports.Set("modelFiles", Napi::Function::New<ListModelFiles>(env, "modelFiles"));
   exports.Set("shutdownEngines", Napi::Function::New<ShutdownEngines>(env, "shutdownEngines"));
   exports.Set("setErrorClass", Napi::Function::New<SetErrorClass>(env, "setErrorClass"));
   exports.Set("versions", Napi::Function::New<Versions>(env, "versions"));

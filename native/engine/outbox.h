@@ -46,6 +46,8 @@ struct Loaded {
   llama_token eos;            // -1: none
   uint32_t gpu_layers;
   std::vector<DeviceMemory> memory;
+  std::string load_mode;           // in force
+  std::vector<std::string> notes;  // what did not go as the options say, and why
 };
 
 struct LoadFailed {
