@@ -6,7 +6,7 @@
 import { existsSync, mkdirSync, renameSync, writeFileSync } from "node:fs";
 import path from "node:path";
 import { pathToFileURL } from "node:url";
-import { F16, Q4_0, randomModel, type Shape } from "../test/support/random-model.js";
+import { BF16, F16, Q4_0, randomModel, type Shape } from "../test/support/random-model.js";
 import { copying } from "./copying-model.js";
 
 export const SHAPES = {
@@ -22,8 +22,10 @@ export const SHAPES = {
 export const LARGE = {
   /** 2.7 B parameters, 1.5 GB: weights that some CPUs rearrange while loading. */
   "2.7b-q4_0": { type: Q4_0, vocabulary: 32_000, width: 2560, feedForward: 8960, layers: 28, heads: 20, keyValueHeads: 20, contextLength: 4096, tied: true },
-  /** 0.7 B parameters, 1.4 GB: weights that are used as they lie in the file. */
+  /** 0.7 B parameters, 1.4 GB: the same, where there are matrix extensions. */
   "0.7b-f16": { type: F16, vocabulary: 32_000, width: 1536, feedForward: 4608, layers: 22, heads: 16, keyValueHeads: 16, contextLength: 4096, tied: true },
+  /** As large: weights that are used as they lie in the file. */
+  "0.7b-bf16": { type: BF16, vocabulary: 32_000, width: 1536, feedForward: 4608, layers: 22, heads: 16, keyValueHeads: 16, contextLength: 4096, tied: true },
 } as const satisfies Record<string, Shape>; // prettier-ignore
 
 /** Models that go on with what the prompt repeats, and what they are otherwise like. */
