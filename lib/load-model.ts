@@ -124,6 +124,7 @@ function toPlacement({ native, plan }: Placed, { reserves }: PlacementWishes, lo
     kvCache: { ...plan.kvCache, capacity: loaded.kvCells },
     gpuLayers: loaded.gpuLayers,
     loadMode: loaded.loadMode,
+    prefetch: loaded.prefetch,
     threads: native.threads,
     devices,
     notes,

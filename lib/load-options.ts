@@ -70,7 +70,10 @@ export interface LoadOptions {
    *   with a note in `placement.notes`.
    */
   loadMode?: LoadMode;
-  /** Read the file ahead, several requests at a time, while it is loaded. Not with `"direct"`. Default true. */
+  /**
+   * Read the file ahead, several requests at a time, while it is loaded. Not with `"direct"`, and not where it does not fit
+   * into free memory (`placement.prefetch` says whether). Default true.
+   */
   prefetch?: boolean;
   /** Lock the weights in memory, so that they are never swapped out. Not with `"direct"`. Default false. */
   mlock?: boolean;

@@ -48,6 +48,8 @@ export interface ModelInfo {
 export interface Placement extends Plan {
   /** How the weights were loaded; the option `loadMode` chooses. */
   loadMode: "mmap" | "copy" | "direct";
+  /** Whether the files were read ahead. Not those of a model that does not fit into free memory. */
+  prefetch: boolean;
   /** Most CPU threads; `status()` says how many are in use. */
   threads: number;
 }

@@ -146,6 +146,7 @@ export interface NativeLoaded {
   eos: number;
   gpuLayers: number;
   loadMode: Exclude<LoadMode, "auto">;
+  prefetch: boolean;
   notes: string[];
   devices: NativeDeviceMemory[];
 }

@@ -53,7 +53,8 @@ describe("load modes", () => {
   it("are told, and auto is one of them", async () => {
     for (const options of MODES) {
       await withModel(options, async ({ placement }) => {
-        const { loadMode } = placement;
+        const { loadMode, prefetch } = placement;
+        if (process.platform === "linux") assert.equal(prefetch, loadMode !== "direct" && options.prefetch !== false);
         if (options.loadMode === "auto") assert.ok(["mmap", "copy"].includes(loadMode));
         // Where there are no direct reads, a note says so.
         else if (loadMode !== options.loadMode) assert.match(placement.notes.join(), /loadMode is direct, and/);

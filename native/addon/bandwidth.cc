@@ -8,6 +8,7 @@
 #include "addon/errors.h"
 #include "addon/options.h"
 #include "backends/bandwidth.h"
+#include "base/error.h"
 #include "base/file.h"
 
 namespace coldstart {
@@ -31,7 +32,8 @@ Napi::Value MeasureDiskBandwidth(const Napi::CallbackInfo& info) {
 
 Napi::Value MeasureMemoryBandwidth(const Napi::CallbackInfo& info) {
   return AtEdge(info.Env(), [&] {
-    const auto threads = static_cast<uint32_t>(std::clamp(ReadNumber(info[0], "threads"), 1.0, 512.0));
+    const double asked = ReadNumber(info[0], "threads");
+    const uint32_t threads = asked >= 1 ? static_cast<uint32_t>(std::min(asked, 512.0)) : 1;  // NaN too
     return Measure(info.Env(), [threads] { return ::coldstart::MeasureMemoryBandwidth(threads); });
   });
 }

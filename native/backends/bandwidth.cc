@@ -38,6 +38,16 @@ std::string ToUtf8(const fs::path& path) {
   return {text.begin(), text.end()};
 }
 
+// Fewer than `count` where the system gives no more.
+template <typename Work>
+void Start(std::vector<std::thread>& threads, size_t count, const Work& work) {
+  threads.reserve(count);
+  try {
+    while (threads.size() < count) threads.emplace_back(work);
+  } catch (const std::system_error&) {
+  }
+}
+
 // --- Disk ----------------------------------------------------------------------------------------------------------
 
 constexpr size_t kBlock = 1024 * 1024;
@@ -98,7 +108,7 @@ std::optional<double> ReadFor(const File& file, size_t requests, double seconds,
     } while (!failed && SecondsSince(start) < seconds);
   };
   std::vector<std::thread> threads;
-  for (size_t i = 1; i < requests; ++i) threads.emplace_back(read);
+  Start(threads, requests - 1, read);
   read();
   for (std::thread& thread : threads) thread.join();
   const double elapsed = SecondsSince(start);
@@ -189,16 +199,17 @@ double MeasureMemoryBandwidth(uint32_t threads) {
     }
   };
   std::vector<std::thread> pool;
-  for (uint32_t i = 0; i < threads; ++i) pool.emplace_back(work);
+  Start(pool, threads, work);
+  for (size_t i = pool.size(); i < threads; ++i) gate.arrive_and_drop();
   double best = 0;
   for (int pass = 0; pass < kPasses; ++pass) {
     gate.arrive_and_wait();
     const Clock::time_point start = Clock::now();
     gate.arrive_and_wait();
-    best = std::max(best, static_cast<double>(words * threads * sizeof(uint64_t)) / SecondsSince(start));
+    best = std::max(best, static_cast<double>(words * pool.size() * sizeof(uint64_t)) / SecondsSince(start));
   }
   for (std::thread& thread : pool) thread.join();
-  if (out_of_memory) {
+  if (out_of_memory || pool.empty()) {
     throw Error(ErrorCode::kOutOfMemory, "There is no memory to measure its bandwidth with.",
                 "Free up to 1 GiB of memory.");
   }

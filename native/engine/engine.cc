@@ -156,6 +156,7 @@ void Engine::ReportLoaded(GgufFile header, const llama_model* model, const Gener
       .gpu_layers = options_.model.devices.empty() ? 0 : static_cast<uint32_t>(gpu_layers),
       .memory = generator.Memory(),
       .load_mode = ToString(options_.model.mode),
+      .prefetch = options_.model.prefetch_limit > 0,
       .notes = std::exchange(notes_, {}),
   });
 }

@@ -47,6 +47,7 @@ struct Loaded {
   uint32_t gpu_layers;
   std::vector<DeviceMemory> memory;
   std::string load_mode;           // in force
+  bool prefetch;                   // whether the files were read ahead
   std::vector<std::string> notes;  // what did not go as the options say, and why
 };
 

@@ -10,6 +10,7 @@
 #include "backends/log.h"
 #include "backends/plugins.h"
 #include "base/error.h"
+#include "base/file.h"
 #include "loading/prefetch.h"
 #include "loading/preflight.h"
 
@@ -30,16 +31,14 @@ llama_load_mode ToLlama(const ModelOptions& options) {
 // How much of the time it takes to load, when it is waited for.
 constexpr float kPrefetchShare = 0.9F;
 
-// Reading past the page cache makes no use of it. What does not fit into memory would drive out what is needed first.
-std::vector<std::string> FilesToPrefetch(const ModelOptions& options) {
-  if (options.mode == LoadMode::kDirect || options.prefetch_limit == 0) return {};
+uint64_t BytesOf(const std::vector<std::string>& files) {
   uint64_t bytes = 0;
-  for (const std::string& path : options.files) {
+  for (const std::string& path : files) {
     std::error_code error;
     const auto size = std::filesystem::file_size(std::u8string(path.begin(), path.end()), error);
     if (!error) bytes += size;
   }
-  return bytes <= options.prefetch_limit ? options.files : std::vector<std::string>{};
+  return bytes;
 }
 
 // llama.cpp returns null and explains itself in its log; there is no error code.
@@ -116,9 +115,13 @@ void PrepareLoading(ModelOptions& options, const GgufFile& header) {
     options.mode = ChooseLoadMode(header, options.gpu_layers == 0 ? std::vector<std::string>{} : options.devices);
   }
   const std::string reason = options.mode == LoadMode::kDirect ? WhyNotDirect(options.files) : "";
-  if (reason.empty()) return;
-  options.on_note("loadMode is direct, and " + reason + ": " + options.path + " is read through the page cache.");
-  options.mode = LoadMode::kCopy;
+  if (!reason.empty()) {
+    options.on_note("loadMode is direct, and " + reason + ": " + options.path + " is read through the page cache.");
+    options.mode = LoadMode::kCopy;
+  }
+  // Reading past the page cache makes no use of it. What does not fit into memory would drive out what is needed first.
+  const bool prefetch = options.mode != LoadMode::kDirect && BytesOf(options.files) <= options.prefetch_limit;
+  if (!prefetch || !File::kCanReadAhead) options.prefetch_limit = 0;
 }
 
 ModelPtr LoadModel(const ModelOptions& options, const std::function<bool(float)>& on_progress) {
@@ -135,7 +138,7 @@ ModelPtr LoadModel(const ModelOptions& options, const std::function<bool(float)>
       return !given_up;
     }
   };
-  Prefetch prefetch(FilesToPrefetch(options));
+  Prefetch prefetch(options.prefetch_limit > 0 ? options.files : std::vector<std::string>{});
   Progress progress{on_progress, prefetch};
   if (options.mode == LoadMode::kMmap && !prefetch.empty()) {
     // llama.cpp reads a whole mapping in one call of the system's, which can neither be given up nor says how far it

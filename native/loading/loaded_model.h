@@ -32,7 +32,7 @@ struct ModelOptions {
   std::vector<TensorOverride> overrides;
   LoadMode mode = LoadMode::kAuto;
   bool mlock = false;           // keep the weights from being swapped out
-  uint64_t prefetch_limit = 0;  // read ahead the files of models of up to so many bytes
+  uint64_t prefetch_limit = 0;  // read ahead the files of models of up to so many bytes; 0: of none
   bool check_tensors = false;   // look for NaN and Inf in the weights while loading
 
   std::vector<std::string> files;  // filled in by PrepareLoading
@@ -56,8 +56,8 @@ struct ContextOptions {
 using ModelPtr = std::shared_ptr<llama_model>;
 using ContextPtr = std::unique_ptr<llama_context, decltype(&llama_free)>;
 
-// Decides what the options leave open: afterwards the mode is one that this system has. `header` is the model's, as
-// CheckModelFiles returned it.
+// Decides what the options leave open: afterwards the mode is one that this system has, and there is a prefetch_limit
+// only if the files will be read ahead. `header` is the model's, as CheckModelFiles returned it.
 void PrepareLoading(ModelOptions& options, const GgufFile& header);
 
 // Reads the weights, with prepared options. `on_progress` gets 0..1 on the calling thread and returns false to give up.
