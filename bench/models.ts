@@ -1,12 +1,12 @@
 // Makes the models that benches run on, in bench/models/: random weights of real shapes, so that speed is real and text
 // is noise. Nothing is downloaded. Existing files are kept.
 //
-//   npx tsx bench/models.ts
+//   npx tsx bench/models.ts [NAME …]
 
 import { existsSync, mkdirSync, renameSync, writeFileSync } from "node:fs";
 import path from "node:path";
 import { pathToFileURL } from "node:url";
-import { F16, Q4_0, randomModel, type Shape } from "../test/support/random-model.js";
+import { BF16, F16, Q4_0, randomModel, type Shape } from "../test/support/random-model.js";
 import { copying } from "./copying-model.js";
 
 export const SHAPES = {
@@ -18,17 +18,28 @@ export const SHAPES = {
   "152k-vocabulary-f16": { type: F16, vocabulary: 151_936, width: 128, feedForward: 384, layers: 4, heads: 4, keyValueHeads: 4, contextLength: 4096, tied: true },
 } as const satisfies Record<string, Shape>; // prettier-ignore
 
+/** Large enough to see what loading costs; made only when asked for by name. */
+export const LARGE = {
+  /** 2.7 B parameters, 1.5 GB: weights that some CPUs rearrange while loading. */
+  "2.7b-q4_0": { type: Q4_0, vocabulary: 32_000, width: 2560, feedForward: 8960, layers: 28, heads: 20, keyValueHeads: 20, contextLength: 4096, tied: true },
+  /** 0.7 B parameters, 1.4 GB: the same, where there are matrix extensions. */
+  "0.7b-f16": { type: F16, vocabulary: 32_000, width: 1536, feedForward: 4608, layers: 22, heads: 16, keyValueHeads: 16, contextLength: 4096, tied: true },
+  /** As large: weights that are used as they lie in the file. */
+  "0.7b-bf16": { type: BF16, vocabulary: 32_000, width: 1536, feedForward: 4608, layers: 22, heads: 16, keyValueHeads: 16, contextLength: 4096, tied: true },
+} as const satisfies Record<string, Shape>; // prettier-ignore
+
 /** Models that go on with what the prompt repeats, and what they are otherwise like. */
 const COPYING = {
   "4m-f16-copying": SHAPES["4m-f16"],
   "125m-q4_0-copying": { ...SHAPES["125m-q4_0"], tied: false },
 } as const satisfies Record<string, Shape>;
 
-export type ModelName = keyof typeof SHAPES | keyof typeof COPYING;
+export type ModelName = keyof typeof SHAPES | keyof typeof LARGE | keyof typeof COPYING;
 const NAMES = [...Object.keys(SHAPES), ...Object.keys(COPYING)] as ModelName[];
 
 function make(name: ModelName): Buffer {
   if (name in SHAPES) return randomModel(SHAPES[name as keyof typeof SHAPES]);
+  if (name in LARGE) return randomModel(LARGE[name as keyof typeof LARGE]);
   const shape = COPYING[name as keyof typeof COPYING];
   return copying(randomModel(shape), shape);
 }
@@ -46,5 +57,6 @@ export function benchModel(name: ModelName): string {
 }
 
 if (process.argv[1] !== undefined && import.meta.url === pathToFileURL(process.argv[1]).href) {
-  for (const name of NAMES) console.log(benchModel(name));
+  const asked = process.argv.slice(2) as ModelName[];
+  for (const name of asked.length > 0 ? asked : NAMES) console.log(benchModel(name));
 }

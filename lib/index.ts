@@ -17,12 +17,12 @@ export {
 export { inspectGguf, type GgufInfo } from "./inspect-gguf.js";
 export { inspectMachine, type InspectMachineOptions, type Machine } from "./inspect-machine.js";
 export { loadModel } from "./load-model.js";
-export type { KvCacheType, LoadOptions, SpeculativeOptions } from "./load-options.js";
 export type { ContainerFacts } from "./machine/container.js";
 export type { CpuCache, CpuFacts } from "./machine/cpu.js";
 export type { MemoryFacts } from "./machine/memory.js";
 export type { NvidiaDriver, NvidiaGpu, ThrottleReason } from "./machine/nvidia.js";
 export type { PciGpu } from "./machine/pci.js";
+export type { KvCacheType, LoadMode, LoadOptions, SpeculativeOptions } from "./load-options.js";
 export { Model, type ModelInfo, type ModelStatus, type Placement } from "./model.js";
 export { planModel, type PlanOptions } from "./plan.js";
 export type { DevicePlan, Plan } from "./place.js";

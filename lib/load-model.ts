@@ -107,7 +107,7 @@ function aborted(signal: AbortSignal): ColdstartError {
 
 function toPlacement({ native, plan }: Placed, { reserves }: PlacementWishes, loaded: NativeLoaded): Placement {
   const { contextLength, trainedContextLength } = loaded;
-  const notes = [...plan.notes];
+  const notes = [...plan.notes, ...loaded.notes];
   if (contextLength > trainedContextLength) {
     notes.push(
       `contextLength is ${contextLength}, and the model was trained for ${trainedContextLength}: expect worse text beyond that.`,
@@ -123,6 +123,8 @@ function toPlacement({ native, plan }: Placed, { reserves }: PlacementWishes, lo
     contextLength,
     kvCache: { ...plan.kvCache, capacity: loaded.kvCells },
     gpuLayers: loaded.gpuLayers,
+    loadMode: loaded.loadMode,
+    prefetch: loaded.prefetch,
     threads: native.threads,
     devices,
     notes,

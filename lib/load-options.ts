@@ -13,6 +13,9 @@ import { invalidOption, OptionReader } from "./options.js";
 /** Types of a KV cache's keys and values: fewer bits, less memory, some loss. */
 export type KvCacheType = "f32" | "f16" | "bf16" | "q8_0" | "q4_0" | "q4_1" | "iq4_nl" | "q5_0" | "q5_1";
 
+/** How weights get from a model's files to where they are used. */
+export type LoadMode = "auto" | "mmap" | "copy" | "direct";
+
 export interface LoadOptions {
   /**
    * Most tokens of one generation, prompt and answer. `"auto"`: what the model was trained for, as far as memory allows.
@@ -59,9 +62,22 @@ export interface LoadOptions {
    * then less context. What you fixed in the options is changed too; `placement.notes` says what. Default `"throw"`.
    */
   onOutOfMemory?: "throw" | "retry";
-  /** Map the file instead of copying it: faster to start, and processes share the memory. Default true. */
-  mmap?: boolean;
-  /** Lock the weights in memory, so that they are never swapped out. Default false. */
+  /**
+   * How weights get from the file to where they are used. Default `"auto"`: what loads this model fastest on this machine
+   * (`placement.loadMode` says which).
+   *
+   * - `"mmap"`: the file is mapped into memory; what can be used as it lies there is not copied, and processes share it.
+   * - `"copy"`: read through the page cache.
+   * - `"direct"`: read past the page cache. Linux only; elsewhere, and where the file system refuses it, like `"copy"`
+   *   with a note in `placement.notes`.
+   */
+  loadMode?: LoadMode;
+  /**
+   * Read the file ahead, several requests at a time, while it is loaded. Not with `"direct"`, and not where it does not fit
+   * into free memory (`placement.prefetch` says whether). Default true.
+   */
+  prefetch?: boolean;
+  /** Lock the weights in memory, so that they are never swapped out. Not with `"direct"`. Default false. */
   mlock?: boolean;
   /** Look for NaN and infinite weights while loading. Reads the whole file. Default false. */
   checkTensors?: boolean;
@@ -147,7 +163,7 @@ export type SpeculativeOptions =
 
 const NAMES = [
   "contextLength", "gpuLayers", "devices", "splitMode", "tensorSplit", "mainDevice", "tensorOverrides", "cpuMoeLayers",
-  "kvOffload", "memory", "strict", "onOutOfMemory", "mmap", "mlock", "checkTensors", "threads", "batchSize", "prefillBudget", "parallel", "maxQueue",
+  "kvOffload", "memory", "strict", "onOutOfMemory", "loadMode", "prefetch", "mlock", "checkTensors", "threads", "batchSize", "prefillBudget", "parallel", "maxQueue",
   "kvCache", "prefixCache", "deterministic", "speculative", "flashAttention", "seed", "onProgress", "signal",
 ] as const satisfies readonly (keyof LoadOptions)[]; // prettier-ignore
 
@@ -327,8 +343,7 @@ function checkEngineOptions(path: string, read: OptionReader): NativeEngineOptio
     tensorSplit: [],
     overrides: checkOverrides(read),
     kvOffload: read.boolean("kvOffload", true),
-    mmap: read.boolean("mmap", true),
-    mlock: read.boolean("mlock", false),
+    ...checkLoading(read),
     checkTensors: read.boolean("checkTensors", false),
     contextLength,
     kvCells: kvCache.integer("capacity", Math.max(1, contextLength * pools), INT32_MAX, 0),
@@ -348,6 +363,17 @@ function checkEngineOptions(path: string, read: OptionReader): NativeEngineOptio
     valueType,
     flashAttention: FLASH_ATTENTION[`${flashAttention}`],
   };
+}
+
+function checkLoading(read: OptionReader): Pick<NativeEngineOptions, "loadMode" | "mlock" | "prefetchLimit"> {
+  const loadMode = read.choice("loadMode", ["auto", "mmap", "copy", "direct"] as const, "auto");
+  const mlock = read.boolean("mlock", false);
+  const prefetch = read.boolean("prefetch", loadMode !== "direct");
+  if (loadMode === "direct" && mlock) throw invalidOption("mlock", mlock, `false when loadMode is "direct"`);
+  if (loadMode === "direct" && prefetch) throw invalidOption("prefetch", prefetch, `false when loadMode is "direct"`);
+  // Of what is copied there are two for a while, in the page cache and in this process.
+  const limit = process.availableMemory() / (loadMode === "mmap" ? 1 : 2);
+  return { loadMode, mlock, prefetchLimit: prefetch ? Math.floor(limit) : 0 };
 }
 
 type NativeSpeculation = Pick<

@@ -46,6 +46,10 @@ export interface ModelInfo {
 
 /** Where a model is: the plan that was carried out, with what was really allocated in `devices`. */
 export interface Placement extends Plan {
+  /** How the weights were loaded; the option `loadMode` chooses. */
+  loadMode: "mmap" | "copy" | "direct";
+  /** Whether the files were read ahead. Not those of a model that does not fit into free memory. */
+  prefetch: boolean;
   /** Most CPU threads; `status()` says how many are in use. */
   threads: number;
 }

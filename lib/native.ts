@@ -4,6 +4,7 @@ import { createRequire } from "node:module";
 import path from "node:path";
 import { fileURLToPath } from "node:url";
 import { ColdstartError } from "./errors.js";
+import type { LoadMode } from "./load-options.js";
 
 /** A header as native/addon/gguf_convert.cc makes it. */
 export interface GgufHeader {
@@ -43,8 +44,10 @@ export interface NativeEngineOptions {
   tensorSplit: number[];
   overrides: [pattern: string, device: string][];
   kvOffload: boolean;
-  mmap: boolean;
+  loadMode: LoadMode;
   mlock: boolean;
+  /** Read ahead the files of models of up to so many bytes. */
+  prefetchLimit: number;
   checkTensors: boolean;
   /** Tokens of one request; 0: the model's own. */
   contextLength: number;
@@ -142,6 +145,9 @@ export interface NativeLoaded {
   bos: number;
   eos: number;
   gpuLayers: number;
+  loadMode: Exclude<LoadMode, "auto">;
+  prefetch: boolean;
+  notes: string[];
   devices: NativeDeviceMemory[];
 }
 
@@ -301,6 +307,10 @@ export interface NativeAddon {
   measureMemoryBandwidth(threads: number): Promise<number>;
   /** An empty path is the driver's own library. */
   queryNvml(path: string): Promise<NativeNvml>;
+  /** Takes a file out of the page cache; how much of it is still there, 0 to 1, where the system says. */
+  forgetFile(path: string): Promise<number | undefined>;
+  /** The parts of a split model, or the file itself. */
+  modelFiles(path: string): Promise<string[]>;
   setErrorClass(errorClass: typeof ColdstartError): void;
   shutdownEngines(): void;
   versions(): { llamaCpp: string; ggml: string; systemInfo: string; buildType: string; compiler: string };

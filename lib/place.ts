@@ -110,7 +110,9 @@ export class Placer {
       extra(demand);
       return demand;
     };
-    const found = await fit(measure, toWishes(wishes, devices), wishes.reserves, options.mmap && !options.mlock);
+    const found = await fit(measure, toWishes(wishes, devices), wishes.reserves, canMap(options));
+    // What does not fit into memory has to stay in the file.
+    if (found.paging && options.loadMode === "auto") options.loadMode = "mmap";
     const { contextLength } = found.demand;
     const plan = toPlan(found, options, wishes, contextLength, notes);
     plan.reasons.devices = whyDevices(wishes, devices);
@@ -222,6 +224,11 @@ function checkRows({ splitMode }: NativeEngineOptions, devices: NativeDevice[]):
   const cannot = devices.find(({ backend }) => !ROW_BACKENDS.includes(backend));
   if (splitMode !== "row" || devices.length < 2 || !cannot) return;
   throw invalidOption("splitMode", splitMode, `"layer" or "tensor": ${cannot.backend} cannot split rows`);
+}
+
+/** Whether weights may stay in the file, to be read when they are used. */
+function canMap({ loadMode, mlock }: NativeEngineOptions): boolean {
+  return (loadMode === "auto" || loadMode === "mmap") && !mlock;
 }
 
 function mainDevice(name: string | undefined, devices: NativeDevice[]): number {

@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { execFile } from "node:child_process";
-import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { mkdtempSync, rmSync, statSync, writeFileSync } from "node:fs";
 import os from "node:os";
 import path from "node:path";
 import { PROMPT, root, TINY_STORIES } from "./support/models.js";
@@ -156,5 +156,33 @@ describe("the command line", () => {
     rmSync(folder, { recursive: true });
     assert.equal(code, 130);
     assert.match(out, /^Once upon a time, there was( the)*\n$/);
+  });
+
+  it("measures loading in each mode", async () => {
+    const args = ["bench", "load", TINY_STORIES, "--rounds", "1", "--modes", "auto,mmap,copy+prefetch,direct"];
+    const { code, out, err } = await coldstart([...args, "--threads", "1", "--json"]);
+    assert.equal(code, 0, err);
+    const report = JSON.parse(out) as Record<string, number> & { rows: Record<string, number | string>[] };
+    assert.equal(report["bytes"], statSync(TINY_STORIES).size);
+    assert.equal(report["files"], 1);
+    assert.deepEqual(
+      report.rows.map(({ mode, cache }) => `${mode} ${cache}`),
+      ["auto", "mmap", "copy+prefetch", "direct"].flatMap((mode) => [`${mode} cold`, `${mode} warm`]),
+    );
+    for (const row of report.rows) {
+      for (const name of ["loadMs", "firstTokenMs", "bytesPerSecond", "rssBytes", "peakRssBytes"])
+        assert.ok(Number.isFinite(row[name]) && Number(row[name]) > 0, name);
+      assert.ok(Number(row["firstTokenMs"]) > Number(row["loadMs"]));
+      assert.equal("diskShare" in row, row["cache"] === "cold" && report["diskBytesPerSecond"] !== undefined);
+    }
+    const table = await coldstart([...args.slice(0, 5), "--modes", "copy"]);
+    assert.match(table.out, /^MODE +CACHE +LOADED +FIRST TOKEN +GB\/S +OF DISK +RSS GB +PEAK GB$/m);
+    assert.match(table.out, /^copy +warm +\d+ ms/m);
+  });
+
+  it("refuses a load mode to measure that there is not", async () => {
+    const { code, err } = await coldstart(["bench", "load", TINY_STORIES, "--modes", "copy+fast"]);
+    assert.equal(code, 2);
+    assert.match(err, /modes is "copy\+fast"/);
   });
 });

@@ -30,7 +30,10 @@ describe("bad input", () => {
       ["a NaN of threads", { threads: NaN }, /threads is NaN/],
       ["negative layers", { gpuLayers: -1 }, /gpuLayers is -1/],
       ["layers in words", { gpuLayers: "all" }, /gpuLayers is "all"/],
-      ["mmap as a number", { mmap: 1 }, /mmap is 1/],
+      ["mlock as a number", { mlock: 1 }, /mlock is 1/],
+      ["a load mode that there is not", { loadMode: "fast" }, /loadMode is "fast"/],
+      ["mlock with direct reads", { loadMode: "direct", mlock: true }, /mlock is true.*loadMode is "direct"/],
+      ["reading ahead with direct reads", { loadMode: "direct", prefetch: true }, /prefetch is true/],
       ["a KV type that there is not", { kvCache: { keyType: "q3_K" } }, /kvCache\.keyType is "q3_K"/],
       [
         "quantized values without flash attention",

@@ -28,7 +28,7 @@ async function runFixture(
 describe("life cycle", () => {
   it("frees everything: memory stays put over many rounds of load, generate, dispose", async () => {
     const round = () =>
-      withModel({ mmap: false }, async (model) => {
+      withModel({ loadMode: "copy" }, async (model) => {
         const running = model.generate(PROMPT, { logitBias: { 2: -Infinity } });
         await model.generate(PROMPT, { maxTokens: 5 }).result;
         running.result.catch(() => undefined); // Disposed under way.

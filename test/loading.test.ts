@@ -56,7 +56,7 @@ describe("loadModel", () => {
 
   it("reports progress from 0 to 1", async () => {
     const seen: number[] = [];
-    await withModel({ mmap: false, onProgress: (fraction) => seen.push(fraction) }, async () => {
+    await withModel({ loadMode: "copy", onProgress: (fraction) => seen.push(fraction) }, async () => {
       assert.equal(seen.at(-1), 1);
       assert.deepEqual(
         seen,
@@ -115,9 +115,13 @@ describe("loadModel", () => {
       if (process.platform !== "linux") this.skip(); // It reads /proc.
     });
 
-    it("is on by default, and two loads of a file share its pages", async () => {
+    it("is what weights are loaded by that no CPU rearranges, and two loads of a file share its pages", async () => {
       const models: Model[] = [];
       for (let i = 0; i < 2; i++) models.push(await loadModel(TINY_STORIES));
+      assert.deepEqual(
+        models.map(({ placement }) => placement.loadMode),
+        ["mmap", "mmap"],
+      );
       const found = mappings(TINY_STORIES);
       const rss = found.reduce((sum, mapping) => sum + mapping.rss, 0);
       const pss = found.reduce((sum, mapping) => sum + mapping.pss, 0);
@@ -128,7 +132,7 @@ describe("loadModel", () => {
     });
 
     it("can be off, and then nothing is mapped", async () => {
-      await withModel({ mmap: false }, async () => assert.deepEqual(mappings(TINY_STORIES), []));
+      await withModel({ loadMode: "copy" }, async () => assert.deepEqual(mappings(TINY_STORIES), []));
     });
   });
 });

@@ -63,7 +63,7 @@ describe("planModel()", () => {
     "by default": {},
     "in a split cache": { kvCache: { layout: "split" }, parallel: 3, contextLength: 128 },
     "in small steps": { batchSize: 32 },
-    "copied": { mmap: false },
+    "copied": { loadMode: "copy" },
     "guessing ahead": { speculative: { type: "lookup" } },
   }; // prettier-ignore
   for (const [name, model] of Object.entries(architectures)) {
@@ -189,7 +189,7 @@ describe("memory that there is not", () => {
 
   it("is no reason to retry for ever", async () => {
     const limits = { CPU: 1 };
-    const options: LoadOptions = { ...CPU, mmap: false, memory: { limits }, onOutOfMemory: "retry" };
+    const options: LoadOptions = { ...CPU, loadMode: "copy", memory: { limits }, onOutOfMemory: "retry" };
     await assert.rejects(loadModel(large, options), coldstartError("OUT_OF_MEMORY"));
   });
 
@@ -203,7 +203,7 @@ describe("memory that there is not", () => {
     const strict = { ...CPU, memory: { limits }, strict: true };
     await assert.rejects(loadModel(large, strict), coldstartError("OUT_OF_MEMORY", /instead of 8192/));
     await assert.rejects(
-      loadModel(TINY_STORIES, { ...CPU, mmap: true, memory: { limits: { CPU: 3 * 2 ** 20 } }, strict: true }),
+      loadModel(TINY_STORIES, { ...CPU, loadMode: "mmap", memory: { limits: { CPU: 3 * 2 ** 20 } }, strict: true }),
       coldstartError("OUT_OF_MEMORY", /read from the disk again and again/),
     );
   });
@@ -219,7 +219,7 @@ describe("memory that there is not", () => {
        await (await loadModel(file, { gpuLayers: 0 })).dispose();
        const used = Number(/VmSize:\\s+(\\d+)/.exec(readFileSync("/proc/self/status", "utf8"))[1]) * 1024;
        execFileSync("prlimit", ["--pid", String(process.pid), "--as=" + (used + 150 * 2 ** 20)]);
-       const options = { gpuLayers: 0, contextLength: 32768, mmap: false };
+       const options = { gpuLayers: 0, contextLength: 32768, loadMode: "copy" };
        const error = await loadModel(file, options).catch((error) => error);
        console.log(error.code, Boolean(error.details.plan.fits), /1\\. contextLength/.test(error.message));
        const model = await loadModel(file, { ...options, onOutOfMemory: "retry" });

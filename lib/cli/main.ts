@@ -50,7 +50,7 @@ program
   .addOption(contextLengthOption())
   .addOption(gpuLayersOption())
   .option("--threads <n>", "CPU threads", parseNumber)
-  .option("--no-mmap", "copy the file into memory instead of mapping it")
+  .addOption(new Option("--load-mode <mode>", "how weights are read").choices(["auto", "mmap", "copy", "direct"]))
   .option("--json", "one JSON event a line instead of text")
   .option("-q, --quiet", "no progress and no statistics")
   .action(async (...args) =>
@@ -122,6 +122,28 @@ program
   .option("--json", "everything that was found, as JSON")
   .action(async (...args) =>
     (await import("./doctor.js")).doctor(...(args as Parameters<(typeof import("./doctor.js"))["doctor"]>)),
+  );
+
+const bench = program.command("bench").description("Measure this machine with a model.");
+
+bench
+  .command("load")
+  .description("Measure how long a model takes to load, from the disk and from memory, in each load mode.")
+  .argument("<model>", "path of a GGUF file")
+  .option(
+    "--modes <list>",
+    "load modes, each with +prefetch or +mlock or without",
+    "mmap,mmap+prefetch,copy,copy+prefetch,direct",
+  )
+  .option("-r, --rounds <n>", "how often each is measured", parseNumber, 3)
+  .option("-c, --context-length <n>", "tokens the context holds", parseNumber, 512)
+  .addOption(gpuLayersOption())
+  .option("--threads <n>", "CPU threads", parseNumber)
+  .option("--json", "as JSON")
+  .action(async (...args) =>
+    (await import("./bench-load.js")).benchLoad(
+      ...(args as unknown as Parameters<(typeof import("./bench-load.js"))["benchLoad"]>),
+    ),
   );
 
 // `coldstart run … | head` closes our output: that is no failure.

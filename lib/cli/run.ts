@@ -4,7 +4,7 @@ import { ColdstartError } from "../errors.js";
 import type { GenerateOptions } from "../generate-options.js";
 import type { GenerationResult } from "../generation.js";
 import { loadModel } from "../load-model.js";
-import type { LoadOptions } from "../load-options.js";
+import type { LoadMode, LoadOptions } from "../load-options.js";
 import type { Model } from "../model.js";
 import { EXIT } from "./exit-codes.js";
 import { given } from "./given.js";
@@ -23,13 +23,13 @@ interface RunOptions {
   contextLength?: number | "auto";
   gpuLayers?: number | "max" | "auto";
   threads?: number;
-  mmap: boolean;
+  loadMode?: LoadMode;
   json?: boolean;
   quiet?: boolean;
 }
 
 export async function run(path: string, options: RunOptions): Promise<void> {
-  const { contextLength, gpuLayers, threads, mmap } = options;
+  const { contextLength, gpuLayers, threads, loadMode } = options;
   const { maxTokens, temperature, topK, topP, minP, repeatPenalty, seed, stop } = options;
   const grammar = options.grammarFile === undefined ? undefined : readGrammar(options.grammarFile);
   const prompt = options.prompt ?? (await readAll(process.stdin));
@@ -41,7 +41,7 @@ export async function run(path: string, options: RunOptions): Promise<void> {
 
   const model = await loadWithProgress(
     path,
-    given({ contextLength, gpuLayers, threads, mmap, signal: interrupt.signal }),
+    given({ contextLength, gpuLayers, threads, loadMode, signal: interrupt.signal }),
     options,
   );
   const loadMs = performance.now() - started;

@@ -16,12 +16,14 @@ Napi::Object Init(Napi::Env env, Napi::Object exports) {
   exports.Set("Engine", EngineObject::Define(env));
   exports.Set("Planner", PlannerObject::Define(env));
   exports.Set("backendFeatures", Napi::Function::New<ListBackendFeatures>(env, "backendFeatures"));
+  exports.Set("forgetFile", Napi::Function::New<ForgetFile>(env, "forgetFile"));
   exports.Set("inspectGguf", Napi::Function::New<InspectGguf>(env, "inspectGguf"));
   exports.Set("listDevices", Napi::Function::New<ListDevices>(env, "listDevices"));
   exports.Set("loadBackend", Napi::Function::New<LoadBackend>(env, "loadBackend"));
   exports.Set("measureDiskBandwidth", Napi::Function::New<MeasureDiskBandwidth>(env, "measureDiskBandwidth"));
   exports.Set("measureMemoryBandwidth", Napi::Function::New<MeasureMemoryBandwidth>(env, "measureMemoryBandwidth"));
   exports.Set("queryNvml", Napi::Function::New<QueryNvml>(env, "queryNvml"));
+  exports.Set("modelFiles", Napi::Function::New<ListModelFiles>(env, "modelFiles"));
   exports.Set("shutdownEngines", Napi::Function::New<ShutdownEngines>(env, "shutdownEngines"));
   exports.Set("setErrorClass", Napi::Function::New<SetErrorClass>(env, "setErrorClass"));
   exports.Set("versions", Napi::Function::New<Versions>(env, "versions"));

@@ -54,6 +54,11 @@ struct ToObject {
     object.Set("eos", event.eos);
     object.Set("gpuLayers", event.gpu_layers);
     object.Set("devices", ToJs(env, event.memory));
+    object.Set("loadMode", event.load_mode);
+    object.Set("prefetch", event.prefetch);
+    Napi::Array notes = Napi::Array::New(env, event.notes.size());
+    for (uint32_t i = 0; i < event.notes.size(); ++i) notes.Set(i, event.notes[i]);
+    object.Set("notes", notes);
     return object;
   }
 

@@ -69,6 +69,13 @@ ggml_type ReadKvType(const Fields& fields, const char* name) {
   return type;
 }
 
+LoadMode ReadLoadMode(const std::string& name) {
+  for (const LoadMode mode : {LoadMode::kMmap, LoadMode::kCopy, LoadMode::kDirect}) {
+    if (name == ToString(mode)) return mode;
+  }
+  return LoadMode::kAuto;
+}
+
 Overflow ReadOverflow(const std::string& name) {
   if (name == "stop") return Overflow::kStop;
   if (name == "shift") return Overflow::kShift;
@@ -163,8 +170,9 @@ EngineOptions ReadEngineOptions(const Napi::Object& object) {
   options.model.tensor_split = fields.Floats("tensorSplit");
   options.model.overrides = ReadOverrides(fields.Get("overrides"));
   options.context.kv_offload = fields.Bool("kvOffload");
-  options.model.mmap = fields.Bool("mmap");
+  options.model.mode = ReadLoadMode(fields.String("loadMode"));
   options.model.mlock = fields.Bool("mlock");
+  options.model.prefetch_limit = fields.Int<uint64_t>("prefetchLimit");
   options.model.check_tensors = fields.Bool("checkTensors");
   options.context_length = fields.Int<uint32_t>("contextLength");
   options.prefill_budget = fields.Int<uint32_t>("prefillBudget");
@@ -184,7 +192,8 @@ EngineOptions ReadEngineOptions(const Napi::Object& object) {
     options.speculation.model.path = fields.String("draftModel");
     options.speculation.model.gpu_layers = fields.Int<int32_t>("draftGpuLayers");
     options.speculation.model.devices = options.model.devices;
-    options.speculation.model.mmap = options.model.mmap;
+    options.speculation.model.mode = options.model.mode;
+    options.speculation.model.prefetch_limit = options.model.prefetch_limit;
     options.speculation.model.mlock = options.model.mlock;
     options.speculation.model.check_tensors = options.model.check_tensors;
   }

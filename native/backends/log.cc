@@ -14,7 +14,7 @@ namespace coldstart {
 
 namespace {
 
-thread_local std::vector<std::string>* captured_errors = nullptr;
+thread_local LogCapture::Messages* captured = nullptr;
 
 // The least level to print; kSilent prints nothing.
 constexpr int kSilent = 1000;
@@ -36,7 +36,9 @@ void OnLog(ggml_log_level level, const char* text, void* /*user_data*/) {
   const bool loud = level != GGML_LOG_LEVEL_CONT && level >= least;
   // The order of ggml's levels: none, debug, info, warn, error, cont.
   if (loud) std::fputs(text, stderr);
-  if (captured_errors != nullptr && level == GGML_LOG_LEVEL_ERROR) captured_errors->emplace_back(text);
+  if (captured == nullptr) return;
+  if (level == GGML_LOG_LEVEL_ERROR) captured->errors.emplace_back(text);
+  if (level == GGML_LOG_LEVEL_WARN) captured->warnings.emplace_back(text);
 }
 
 // "llama_model_load: error loading model: x\n" -> "error loading model: x"
@@ -61,13 +63,13 @@ void StartLlama() {
   });
 }
 
-LogCapture::LogCapture() : outer_(std::exchange(captured_errors, &errors_)) {}
+LogCapture::LogCapture() : outer_(std::exchange(captured, &messages_)) {}
 
-LogCapture::~LogCapture() { captured_errors = outer_; }
+LogCapture::~LogCapture() { captured = outer_; }
 
 std::string LogCapture::Errors() const {
   std::string joined;
-  for (const std::string& text : errors_) {
+  for (const std::string& text : messages_.errors) {
     if (!joined.empty()) joined += "; ";
     joined += WithoutFunctionName(text);
   }

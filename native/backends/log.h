@@ -10,7 +10,7 @@ namespace coldstart {
 // COLDSTART_LOG=error|warn|info|debug prints messages of at least that level to stderr; by default none.
 void StartLlama();
 
-// Collects what llama.cpp reports as errors on this thread while it lives, to explain a failure.
+// Collects what llama.cpp reports as errors and warnings on this thread while it lives, to explain what went wrong.
 class LogCapture {
  public:
   LogCapture();
@@ -20,10 +20,16 @@ class LogCapture {
 
   // The error messages so far, joined by "; ", without the names of functions in front. Empty when there were none.
   std::string Errors() const;
+  const std::vector<std::string>& Warnings() const { return messages_.warnings; }
+
+  struct Messages {
+    std::vector<std::string> errors;
+    std::vector<std::string> warnings;
+  };
 
  private:
-  std::vector<std::string> errors_;
-  std::vector<std::string>* outer_;
+  Messages messages_;
+  Messages* outer_;
 };
 
 }  // namespace coldstart

@@ -116,7 +116,13 @@ std::function<bool(float)> Engine::OnProgress() {
 // Also completes the options.
 ModelPtr Engine::OpenModel() {
   header_ = CheckModelFiles(options_.model.path);
-  if (options_.speculation.type == SpeculationOptions::Type::kDraft) CheckModelFiles(options_.speculation.model.path);
+  const auto note = [this](std::string text) { notes_.push_back(std::move(text)); };
+  options_.model.on_note = note;
+  PrepareLoading(options_.model, *header_);
+  if (options_.speculation.type == SpeculationOptions::Type::kDraft) {
+    options_.speculation.model.on_note = note;
+    PrepareLoading(options_.speculation.model, CheckModelFiles(options_.speculation.model.path));
+  }
   ModelPtr model = LoadModel(options_.model, OnProgress());
   CheckCanGenerate(model.get());
   Complete(options_, model.get());
@@ -149,6 +155,9 @@ void Engine::ReportLoaded(GgufFile header, const llama_model* model, const Gener
       .eos = llama_vocab_eos(vocab),
       .gpu_layers = options_.model.devices.empty() ? 0 : static_cast<uint32_t>(gpu_layers),
       .memory = generator.Memory(),
+      .load_mode = ToString(options_.model.mode),
+      .prefetch = options_.model.prefetch_limit > 0,
+      .notes = std::exchange(notes_, {}),
   });
 }
 

@@ -11,6 +11,7 @@
 #include <functional>
 #include <mutex>
 #include <optional>
+#include <string>
 #include <thread>
 #include <vector>
 
@@ -64,6 +65,7 @@ class Engine {
   Outbox outbox_;
   std::atomic<bool> stopping_ = false;
   std::optional<GgufFile> header_;  // until it is reported
+  std::vector<std::string> notes_;  // likewise
 
   mutable std::mutex mutex_;  // guards the next six
   std::condition_variable changed_;

@@ -46,6 +46,9 @@ struct Loaded {
   llama_token eos;            // -1: none
   uint32_t gpu_layers;
   std::vector<DeviceMemory> memory;
+  std::string load_mode;           // in force
+  bool prefetch;                   // whether the files were read ahead
+  std::vector<std::string> notes;  // what did not go as the options say, and why
 };
 
 struct LoadFailed {

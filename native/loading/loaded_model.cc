@@ -3,19 +3,42 @@
 #include <algorithm>
 #include <cctype>
 #include <cstdio>
+#include <filesystem>
 #include <shared_mutex>
+#include <system_error>
 
 #include "backends/log.h"
 #include "backends/plugins.h"
 #include "base/error.h"
+#include "base/file.h"
+#include "loading/prefetch.h"
+#include "loading/preflight.h"
 
 namespace coldstart {
 
 namespace {
 
-llama_load_mode LoadMode(const ModelOptions& options) {
-  if (options.mmap) return options.mlock ? LLAMA_LOAD_MODE_MMAP_MLOCK : LLAMA_LOAD_MODE_MMAP;
-  return options.mlock ? LLAMA_LOAD_MODE_MLOCK : LLAMA_LOAD_MODE_NONE;
+llama_load_mode ToLlama(const ModelOptions& options) {
+  switch (options.mode) {
+    case LoadMode::kAuto: return LLAMA_LOAD_MODE_AUTO;
+    case LoadMode::kMmap: return options.mlock ? LLAMA_LOAD_MODE_MMAP_MLOCK : LLAMA_LOAD_MODE_MMAP;
+    case LoadMode::kCopy: return options.mlock ? LLAMA_LOAD_MODE_MLOCK : LLAMA_LOAD_MODE_NONE;
+    case LoadMode::kDirect: return LLAMA_LOAD_MODE_DIRECT_IO;
+  }
+  return LLAMA_LOAD_MODE_AUTO;
+}
+
+// How much of the time it takes to load, when it is waited for.
+constexpr float kPrefetchShare = 0.9F;
+
+uint64_t BytesOf(const std::vector<std::string>& files) {
+  uint64_t bytes = 0;
+  for (const std::string& path : files) {
+    std::error_code error;
+    const auto size = std::filesystem::file_size(std::u8string(path.begin(), path.end()), error);
+    if (!error) bytes += size;
+  }
+  return bytes;
 }
 
 // llama.cpp returns null and explains itself in its log; there is no error code.
@@ -84,27 +107,60 @@ class ModelParams {
 
 }  // namespace
 
+void PrepareLoading(ModelOptions& options, const GgufFile& header) {
+  StartLlama();
+  options.files = PartPaths(options.path, header);
+  if (options.mode == LoadMode::kAuto) {
+    const std::shared_lock registry(BackendRegistryMutex());
+    options.mode = ChooseLoadMode(header, options.gpu_layers == 0 ? std::vector<std::string>{} : options.devices);
+  }
+  const std::string reason = options.mode == LoadMode::kDirect ? WhyNotDirect(options.files) : "";
+  if (!reason.empty()) {
+    options.on_note("loadMode is direct, and " + reason + ": " + options.path + " is read through the page cache.");
+    options.mode = LoadMode::kCopy;
+  }
+  // Reading past the page cache makes no use of it. What does not fit into memory would drive out what is needed first.
+  const bool prefetch = options.mode != LoadMode::kDirect && BytesOf(options.files) <= options.prefetch_limit;
+  if (!prefetch || !File::kCanReadAhead) options.prefetch_limit = 0;
+}
+
 ModelPtr LoadModel(const ModelOptions& options, const std::function<bool(float)>& on_progress) {
   StartLlama();
   struct Progress {
     const std::function<bool(float)>& report;
+    Prefetch& prefetch;
+    float start = 0;  // what was reported before llama.cpp began
     bool given_up = false;
-  } progress{on_progress};
+
+    bool Report(float value) {
+      given_up = given_up || !report(value);
+      if (given_up) prefetch.Cancel();
+      return !given_up;
+    }
+  };
+  Prefetch prefetch(options.prefetch_limit > 0 ? options.files : std::vector<std::string>{});
+  Progress progress{on_progress, prefetch};
+  if (options.mode == LoadMode::kMmap && !prefetch.empty()) {
+    // llama.cpp reads a whole mapping in one call of the system's, which can neither be given up nor says how far it
+    // is.
+    prefetch.Wait([&](float fraction) { return progress.Report(kPrefetchShare * fraction); });
+    progress.start = kPrefetchShare;
+  }
 
   const std::shared_lock registry(BackendRegistryMutex());
   ModelParams model_params(options);
   llama_model_params& params = model_params.get();
-  params.load_mode = LoadMode(options);
+  params.load_mode = ToLlama(options);
   params.check_tensors = options.check_tensors;
   params.progress_callback = [](float value, void* data) {
     auto* state = static_cast<Progress*>(data);
-    state->given_up = state->given_up || !state->report(value);
-    return !state->given_up;
+    return state->Report(state->start + (1 - state->start) * value);
   };
   params.progress_callback_user_data = &progress;
 
   const LogCapture log;
-  ModelPtr model(llama_model_load_from_file(options.path.c_str(), params), llama_model_free);
+  ModelPtr model;
+  if (!progress.given_up) model.reset(llama_model_load_from_file(options.path.c_str(), params), llama_model_free);
   if (progress.given_up) {
     throw Error(ErrorCode::kAborted, "Loading was aborted.", "Nothing was kept; load again when needed.",
                 {{"path", options.path}});
@@ -113,6 +169,7 @@ ModelPtr LoadModel(const ModelOptions& options, const std::function<bool(float)>
     ThrowLoadFailure("The model could not be loaded", log.Errors(), "Check that the file is complete.",
                      {{"path", options.path}});
   }
+  for (const std::string& note : Fallbacks(options.path, log.Warnings())) options.on_note(note);
   return model;
 }
 

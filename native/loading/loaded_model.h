@@ -8,6 +8,8 @@
 #include <vector>
 
 #include "llama.h"
+#include "loading/gguf.h"
+#include "loading/load_mode.h"
 #include "loading/skeleton.h"
 
 namespace coldstart {
@@ -28,9 +30,14 @@ struct ModelOptions {
       0;  // index in devices: of the only one that is used (none), or of the one for small parts (row)
   std::vector<float> tensor_split;  // share of each of devices; empty: by free memory
   std::vector<TensorOverride> overrides;
-  bool mmap = true;            // map the file instead of copying it
-  bool mlock = false;          // keep the weights from being swapped out
-  bool check_tensors = false;  // look for NaN and Inf in the weights while loading
+  LoadMode mode = LoadMode::kAuto;
+  bool mlock = false;           // keep the weights from being swapped out
+  uint64_t prefetch_limit = 0;  // read ahead the files of models of up to so many bytes; 0: of none
+  bool check_tensors = false;   // look for NaN and Inf in the weights while loading
+
+  std::vector<std::string> files;  // filled in by PrepareLoading
+  // Gets what does not go as the options say, and why, on the loading thread.
+  std::function<void(std::string)> on_note = [](const std::string&) {};
 };
 
 struct ContextOptions {
@@ -49,7 +56,11 @@ struct ContextOptions {
 using ModelPtr = std::shared_ptr<llama_model>;
 using ContextPtr = std::unique_ptr<llama_context, decltype(&llama_free)>;
 
-// Reads the weights. `on_progress` gets 0..1 on the calling thread and returns false to give up.
+// Decides what the options leave open: afterwards the mode is one that this system has, and there is a prefetch_limit
+// only if the files will be read ahead. `header` is the model's, as CheckModelFiles returned it.
+void PrepareLoading(ModelOptions& options, const GgufFile& header);
+
+// Reads the weights, with prepared options. `on_progress` gets 0..1 on the calling thread and returns false to give up.
 // Throws kAborted, kOutOfMemory, kUnsupportedModel, kLoadFailed. The file must have passed CheckModelFiles.
 ModelPtr LoadModel(const ModelOptions& options, const std::function<bool(float)>& on_progress);
 

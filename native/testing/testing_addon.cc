@@ -11,6 +11,8 @@
 #include "engine/text_stream.h"
 #include "engine/thread_governor.h"
 #include "loading/gguf.h"
+#include "loading/load_mode.h"
+#include "loading/prefetch.h"
 #include "testing/attention.h"
 
 namespace coldstart {
@@ -190,6 +192,52 @@ Napi::Value RunAttention(const Napi::CallbackInfo& info) {
   });
 }
 
+std::vector<std::string> StringsOf(const Napi::Value& value) {
+  std::vector<std::string> strings;
+  const auto array = value.As<Napi::Array>();
+  for (uint32_t i = 0; i < array.Length(); ++i) strings.push_back(array.Get(i).As<Napi::String>().Utf8Value());
+  return strings;
+}
+
+// whyNotDirect(files): string
+Napi::Value RunWhyNotDirect(const Napi::CallbackInfo& info) {
+  return AtEdge(info.Env(),
+                [&]() -> Napi::Value { return Napi::String::New(info.Env(), WhyNotDirect(StringsOf(info[0]))); });
+}
+
+// fallbacks(path, warnings): string[]
+Napi::Value RunFallbacks(const Napi::CallbackInfo& info) {
+  return AtEdge(info.Env(), [&]() -> Napi::Value {
+    const std::vector<std::string> notes = Fallbacks(info[0].As<Napi::String>().Utf8Value(), StringsOf(info[1]));
+    Napi::Array array = Napi::Array::New(info.Env(), notes.size());
+    for (uint32_t i = 0; i < notes.size(); ++i) array.Set(i, notes[i]);
+    return array;
+  });
+}
+
+// prefetch(files, giveUp): { finished, cached: share of each file in the page cache afterwards }
+Napi::Value RunPrefetch(const Napi::CallbackInfo& info) {
+  const Napi::Env env = info.Env();
+  return AtEdge(env, [&]() -> Napi::Value {
+    const std::vector<std::string> files = StringsOf(info[0]);
+    const bool give_up = info[1].As<Napi::Boolean>().Value();
+    Napi::Object result = Napi::Object::New(env);
+    {
+      Prefetch prefetch(files);
+      if (give_up) prefetch.Cancel();
+      result.Set("finished", !give_up && prefetch.Wait([](float) { return true; }));
+    }
+    Napi::Array cached = Napi::Array::New(env);
+    for (uint32_t i = 0; i < files.size(); ++i) {
+      const std::optional<File> file = File::Open(files[i]);
+      const std::optional<double> share = file ? file->Cached() : std::nullopt;
+      cached.Set(i, share ? Napi::Number::New(env, *share) : env.Undefined());
+    }
+    result.Set("cached", cached);
+    return result;
+  });
+}
+
 Napi::Object Init(Napi::Env env, Napi::Object exports) {
   env.SetInstanceData(new AddonData());
   exports.Set("setErrorClass", Napi::Function::New<SetErrorClass>(env, "setErrorClass"));
@@ -199,6 +247,9 @@ Napi::Object Init(Napi::Env env, Napi::Object exports) {
   exports.Set("prefixTree", Napi::Function::New<RunPrefixTree>(env, "prefixTree"));
   exports.Set("largestLogits", Napi::Function::New<RunLargestLogits>(env, "largestLogits"));
   exports.Set("threadGovernor", Napi::Function::New<RunThreadGovernor>(env, "threadGovernor"));
+  exports.Set("whyNotDirect", Napi::Function::New<RunWhyNotDirect>(env, "whyNotDirect"));
+  exports.Set("fallbacks", Napi::Function::New<RunFallbacks>(env, "fallbacks"));
+  exports.Set("prefetch", Napi::Function::New<RunPrefetch>(env, "prefetch"));
   exports.Set("planStep", Napi::Function::New<RunPlanStep>(env, "planStep"));
   return exports;
 }

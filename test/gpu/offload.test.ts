@@ -264,7 +264,7 @@ describe("a plan", () => {
     "a split cache": { gpuLayers: "max", kvCache: { layout: "split" }, parallel: 3 },
     "small steps": { gpuLayers: "max", batchSize: 64 },
     "the cache in the host": { gpuLayers: "max", kvOffload: false },
-    "copied weights": { gpuLayers: 2, mmap: false },
+    "copied weights": { gpuLayers: 2, loadMode: "copy" },
   };
   const models = {
     "a tied F32 llama": () => TINY_STORIES,

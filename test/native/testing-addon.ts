@@ -67,6 +67,12 @@ interface TestingAddon {
   ): { largest: number; top: number[] };
   /** Threads in use after each stretch of computing, given its seconds and CPU seconds. */
   threadGovernor(most: number, stretches: [wall: number, cpu: number][]): number[];
+  /** Why files cannot be read past the page cache; empty if they can. */
+  whyNotDirect(files: string[]): string;
+  /** What users are told of llama.cpp's warnings. */
+  fallbacks(path: string, warnings: string[]): string[];
+  /** Reads files ahead, to their end or given up at once; then how much of each is in the page cache, 0 to 1. */
+  prefetch(files: string[], giveUp: boolean): { finished: boolean; cached: (number | undefined)[] };
   planStep(requests: Pending[], budget: { tokens: number; prompts: number }, start: number): number[];
 }
 

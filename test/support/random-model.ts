@@ -5,10 +5,11 @@ import { tensorBytes, writeGguf, type GgufEntry, type GgufTensor } from "./gguf-
 const F32 = 0;
 export const F16 = 1;
 export const Q4_0 = 2;
+export const BF16 = 30;
 
 export interface Shape {
   /** Of the matrices; norms are F32. */
-  type: typeof F16 | typeof Q4_0;
+  type: typeof F16 | typeof BF16 | typeof Q4_0;
   vocabulary: number;
   width: number;
   feedForward: number;
@@ -67,7 +68,7 @@ export function randomModel(shape: Shape): Buffer {
   const number = (key: string, value: number): GgufEntry => ({ key: `llama.${key}`, type: "uint32", value });
   const metadata: GgufEntry[] = [
     { key: "general.architecture", type: "string", value: "llama" },
-    { key: "general.file_type", type: "uint32", value: type },
+    { key: "general.file_type", type: "uint32", value: type === BF16 ? 32 : type },
     number("context_length", contextLength),
     number("embedding_length", width),
     number("block_count", layers),
@@ -108,8 +109,9 @@ function randomMatrix(type: Shape["type"], columns: number, rows: number, random
   const data = new Uint8Array(tensorBytes({ type, shape: [columns, rows] }));
   const view = new DataView(data.buffer);
   const scale = Math.sqrt(3 / columns);
-  if (type === F16) {
-    for (let i = 0; i < columns * rows; i++) view.setUint16(2 * i, halfFloat((2 * random() - 1) * scale), true);
+  if (type !== Q4_0) {
+    const bits = type === F16 ? halfFloat : brainFloat;
+    for (let i = 0; i < columns * rows; i++) view.setUint16(2 * i, bits((2 * random() - 1) * scale), true);
     return data;
   }
   // A block of Q4_0: the scale as F16, then 32 nibbles; an element is scale * (nibble - 8).
@@ -126,6 +128,11 @@ function halfFloat(value: number): number {
   const exponent = ((bits >>> 23) & 0xff) - 127 + 15;
   if (exponent <= 0) return 0;
   return ((bits >>> 16) & 0x8000) | (exponent << 10) | ((bits >>> 13) & 0x3ff);
+}
+
+/** The bits of a BF16: the upper half of an F32. */
+function brainFloat(value: number): number {
+  return (new Uint32Array(new Float32Array([value]).buffer)[0] ?? 0) >>> 16;
 }
 
 /** Marsaglia's xorshift32: the same weights everywhere. Numbers from 0 to 1. */
