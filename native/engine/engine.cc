@@ -112,6 +112,7 @@ std::function<bool(float)> Engine::OnProgress() {
 ModelPtr Engine::OpenModel() {
   header_ = CheckModelFiles(options_.model.path);
   if (options_.speculation.type == SpeculationOptions::Type::kDraft) CheckModelFiles(options_.speculation.model.path);
+  if (options_.speculation.type == SpeculationOptions::Type::kMtp) CheckMtp(options_.model.path, *header_);
   ModelPtr model = LoadModel(options_.model, OnProgress());
   CheckCanGenerate(model.get());
   Complete(options_, model.get());

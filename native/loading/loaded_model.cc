@@ -51,6 +51,7 @@ ModelPtr LoadModel(const ModelOptions& options, const std::function<bool(float)>
   params.n_gpu_layers = options.gpu_layers;
   params.load_mode = LoadMode(options);
   params.check_tensors = options.check_tensors;
+  params.load_mtp = options.mtp;
   params.progress_callback = [](float value, void* data) {
     auto* state = static_cast<Progress*>(data);
     state->given_up = state->given_up || !state->report(value);
@@ -85,6 +86,8 @@ ContextPtr CreateContext(llama_model* model, const ContextOptions& options) {
   params.type_v = options.value_type;
   params.flash_attn_type = options.flash_attention;
   params.kv_unified = options.unified;
+  params.n_rs_seq = options.take_back;
+  params.ctx_type = options.mtp ? LLAMA_CONTEXT_TYPE_MTP : LLAMA_CONTEXT_TYPE_DEFAULT;
   params.no_perf = true;
 
   const LogCapture log;

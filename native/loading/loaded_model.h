@@ -16,6 +16,7 @@ struct ModelOptions {
   bool mmap = true;            // map the file instead of copying it
   bool mlock = false;          // keep the weights from being swapped out
   bool check_tensors = false;  // look for NaN and Inf in the weights while loading
+  bool mtp = false;            // load the heads for multi-token prediction, too
 };
 
 struct ContextOptions {
@@ -28,6 +29,9 @@ struct ContextOptions {
   ggml_type key_type = GGML_TYPE_F16;  // of the KV cache
   ggml_type value_type = GGML_TYPE_F16;
   llama_flash_attn_type flash_attention = LLAMA_FLASH_ATTN_TYPE_AUTO;
+  // Most tokens that a recurrent state can be taken back by after a step. Each costs the memory of another state.
+  uint32_t take_back = 0;
+  bool mtp = false;  // for the model's heads for multi-token prediction: see CheckMtp()
 };
 
 using ModelPtr = std::shared_ptr<llama_model>;

@@ -15,4 +15,8 @@ inline constexpr uint64_t kShownArrayElements = 16;
 // Throws kModelNotFound, kInvalidGguf, kUnsupportedModel.
 GgufFile CheckModelFiles(const std::string& path);
 
+// Checks that the model, whose files have passed the check above, has heads for multi-token prediction that llama.cpp
+// can run: it asserts that when it computes with them. Throws kUnsupportedModel.
+void CheckMtp(const std::string& path, const GgufFile& file);
+
 }  // namespace coldstart
