@@ -85,7 +85,7 @@ for (const architecture of ["glm4moe", "qwen35"] as MtpArchitecture[]) {
             if (options.temperature === 0) many(results);
             else if (what === "sampling" && right) {
               const part = accepted(results);
-              assert.ok(part > 0.2 && part < 0.7, `some were sampled otherwise: ${part}`);
+              assert.ok(part > 0.1 && part < 0.7, `some were sampled otherwise: ${part}`);
             }
           }
           // But for near ties.

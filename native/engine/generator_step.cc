@@ -38,7 +38,7 @@ void Generator::GuessAhead() {
     if (job->done || !job->decoding()) continue;
     const auto length = static_cast<uint32_t>(job->tokens.size());
     if (options_.deterministic) left = kMaxGuesses;  // each has steps of its own
-    uint32_t most = std::min({left, job->guess_limit, options_.speculation.draft_tokens});
+    uint32_t most = std::min({left, job->guess_length.Next(), options_.speculation.draft_tokens});
     // The token after the guess is sampled, too.
     if (job->request.max_tokens) most = std::min(most, *job->request.max_tokens - job->generated - 1);
     most = std::min(most, options_.context_length - std::min(options_.context_length, length + 1));
@@ -223,9 +223,7 @@ void Generator::DeliverAll(Job& job, std::vector<Sample> samples) {
     speculator_->Accept(static_cast<uint32_t>(job.slot), right, job.computed);
     job.guessed += guessed;
     job.accepted += right;
-    // Guessing wrong costs computing; so guess more where it went well.
-    job.guess_limit =
-        right == guessed ? std::min(2 * job.guess_limit, options_.speculation.draft_tokens) : std::max(right + 1, 2u);
+    job.guess_length.Observe(guessed, right);
     job.guess.clear();
   }
   for (Sample& sample : samples) {
