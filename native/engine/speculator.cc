@@ -139,7 +139,11 @@ void Speculator::Guess(std::vector<Text>& texts) {
     if (impl_->heads && impl_->heads->length(text.slot) + 1 != text.tokens->size()) continue;
     if (impl_->options.type == SpeculationOptions::Type::kDraft && !impl_->CatchUp(text)) {
       // Its context is empty now, for the others too: no guesses in this step.
-      for (const auto& [other, last] : asked) other->tokens->push_back(last);
+      for (const auto& [other, last] : asked) {
+        other->tokens->push_back(last);
+        common_speculative_get_draft_params(impl_->speculative.get(), static_cast<llama_seq_id>(other->slot)).drafting =
+            false;
+      }
       return;
     }
     asked.emplace_back(&text, text.tokens->back());
