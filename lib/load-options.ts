@@ -131,6 +131,7 @@ export interface LoadOptions {
    * - `"lookup"`: what followed the same words earlier in the text. For answers that repeat much of their prompt: code to
    *   edit, texts to quote.
    * - `"draft"`: what a smaller model of the same family says.
+   * - `"mtp"`: what the model's own heads for multi-token prediction say, where it was trained and converted with them.
    */
   speculative?: SpeculativeOptions;
   /** Generations without a seed use this one, then the next higher, and so on: a run of the program can be repeated. Default: random. */
@@ -159,6 +160,13 @@ export type SpeculativeOptions =
       minProbability?: number;
       /** Its layers on GPUs. Default `"max"`: all, where the model has some. */
       gpuLayers?: number | "max";
+    }
+  | {
+      type: "mtp";
+      /** Most tokens of one guess, 1 to 64. Default 3. */
+      draftTokens?: number;
+      /** A guess ends before a token that the heads find less likely than this, 0 to 1. Default 0.5. */
+      minProbability?: number;
     };
 
 const NAMES = [
@@ -407,7 +415,16 @@ function checkSpeculative(read: OptionReader): NativeSpeculation {
         draft.raw("gpuLayers") === "max" ? ALL_LAYERS : draft.integer("gpuLayers", 0, INT32_MAX, ALL_LAYERS),
     };
   }
-  throw invalidOption("speculative.type", type, `"lookup" or "draft"`);
+  if (type === "mtp") {
+    const mtp = read.nested("speculative", ["type", "draftTokens", "minProbability"]);
+    return {
+      ...none,
+      speculation: "mtp",
+      draftTokens: mtp.integer("draftTokens", 1, 64, 3),
+      minProbability: mtp.number("minProbability", { min: 0, max: 1 }, 0.5),
+    };
+  }
+  throw invalidOption("speculative.type", type, `"lookup", "draft" or "mtp"`);
 }
 
 /** An absolute path, or "" where none was given. */

@@ -65,7 +65,7 @@ export interface NativeEngineOptions {
   maxQueue: number;
   threads: number;
   adaptThreads: boolean;
-  speculation: "none" | "lookup" | "draft";
+  speculation: "none" | "lookup" | "draft" | "mtp";
   draftTokens: number;
   match: number;
   minProbability: number;

@@ -8,6 +8,7 @@ import { loadModel, type GenerateOptions, type Model, type SpeculativeOptions } 
 import { coldstartError } from "./support/errors.js";
 import { PROMPT, STORIES_260K, TINY_STORIES, withModel } from "./support/models.js";
 import { randomModelOf } from "./support/random-model.js";
+import { assertSame } from "./support/results.js";
 
 const PROMPTS = [
   PROMPT,
@@ -115,6 +116,37 @@ describe("speculative decoding", () => {
     );
   });
 
+  it("takes back what a sliding window has seen", async () => {
+    const folder = mkdtempSync(path.join(os.tmpdir(), "coldstart-"));
+    const gemma = path.join(folder, "gemma2.gguf");
+    writeFileSync(gemma, randomModelOf("gemma2"));
+    const speculative = { type: "lookup", match: 1 } as const;
+    await withModel({ path: gemma }, (plain) =>
+      withModel({ path: gemma, speculative }, async (model) => {
+        // Texts that repeat themselves, of another length than the window, and go on otherwise.
+        const requests = Array.from({ length: 12 }, (_, i) => ({
+          prompt: Array.from({ length: 60 + 11 * i }, (_, at) => 260 + (((at % 23) * 31 + i) % 250)),
+          options: { maxTokens: 80, temperature: 0, logitBias: { 2: -Infinity }, logprobs: 4 },
+        }));
+        const together = await Promise.all(
+          requests.map(({ prompt, options }) => model.generate(prompt, options).result),
+        );
+        const guessed = together.reduce((sum, { timings }) => sum + timings.guessedTokens, 0);
+        assert.ok(guessed > 100, `${guessed}`);
+        for (const [i, { prompt, options }] of requests.entries()) {
+          const expected = await plain.generate(prompt, options).result;
+          assertSame(together[i]!, expected, `text ${i}`);
+          assertSame(await model.generate(prompt, options).result, expected, `text ${i} alone`);
+        }
+      }),
+    );
+    await assert.rejects(
+      loadModel(gemma, { speculative, kvCache: { layout: "split" } }),
+      coldstartError("UNSUPPORTED_MODEL", /cannot be cut/),
+    );
+    rmSync(folder, { recursive: true });
+  });
+
   it("refuses options that make no sense", async () => {
     for (const speculative of [
       {},
@@ -123,6 +155,9 @@ describe("speculative decoding", () => {
       { type: "lookup", model: "x" },
       { type: "draft" },
       { type: "draft", model: "x", minProbability: 2 },
+      { type: "mtp", model: "x" },
+      { type: "mtp", draftTokens: 65 },
+      { type: "mtp", minProbability: -1 },
       "lookup",
     ]) {
       await assert.rejects(

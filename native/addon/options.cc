@@ -184,8 +184,11 @@ EngineOptions ReadEngineOptions(const Napi::Object& object) {
   options.adapt_threads = fields.Bool("adaptThreads");
   const std::string speculation = fields.String("speculation");
   if (speculation != "none") {
-    options.speculation.type =
-        speculation == "draft" ? SpeculationOptions::Type::kDraft : SpeculationOptions::Type::kLookup;
+    using Type = SpeculationOptions::Type;
+    options.speculation.type = speculation == "mtp"     ? Type::kMtp
+                               : speculation == "draft" ? Type::kDraft
+                                                        : Type::kLookup;
+    options.model.mtp = speculation == "mtp";
     options.speculation.draft_tokens = fields.Int<uint32_t>("draftTokens");
     options.speculation.match = fields.Int<uint32_t>("match");
     options.speculation.min_probability = fields.Float("minProbability");

@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "backends/devices.h"
+#include "loading/mtp_check.h"
 #include "loading/preflight.h"
 
 namespace coldstart {
@@ -123,6 +124,7 @@ ModelPtr Engine::OpenModel() {
     options_.speculation.model.on_note = note;
     PrepareLoading(options_.speculation.model, CheckModelFiles(options_.speculation.model.path));
   }
+  if (options_.speculation.type == SpeculationOptions::Type::kMtp) CheckMtp(options_.model.path, *header_);
   ModelPtr model = LoadModel(options_.model, OnProgress());
   CheckCanGenerate(model.get());
   Complete(options_, model.get());

@@ -20,6 +20,12 @@ void Complete(EngineOptions& options, const llama_model* model) {
   const bool guesses = options.speculation.type != SpeculationOptions::Type::kNone;
   context.outputs = context.parallel + (guesses ? kMaxGuesses : 0);
   if (guesses) context.batch_size = std::max(context.batch_size, std::min(context.outputs + 1, context.cells));
+  if (options.speculation.type == SpeculationOptions::Type::kMtp) {
+    // No guess is longer than the context; and llama.cpp asserts that a step takes more than what can be taken back.
+    uint32_t& most = options.speculation.draft_tokens;
+    most = std::min(most, options.context_length - std::min(options.context_length, 2u));
+    context.take_back = most;
+  }
 }
 
 }  // namespace coldstart

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <iterator>
+#include <span>
 #include <string>
 #include <utility>
 
@@ -60,7 +61,7 @@ Generator::Generator(const EngineOptions& options, llama_model* model, Outbox& o
       this);
   for (int32_t slot = static_cast<int32_t>(options_.context.parallel); slot-- > 0;) free_slots_.push_back(slot);
   if (options_.speculation.type != SpeculationOptions::Type::kNone) {
-    if (!cuttable_) {
+    if (!CanTakeBack(model)) {
       throw Error(ErrorCode::kUnsupportedModel,
                   "Speculative decoding takes back what was guessed wrong, and this model's memory cannot be cut.",
                   "Load it without speculative.");
@@ -76,6 +77,17 @@ std::vector<DeviceMemory> Generator::Memory() const {
   std::vector<DeviceMemory> memory = MemoryBreakdown(context_.get());
   if (speculator_ && speculator_->context() != nullptr) Add(memory, MemoryBreakdown(speculator_->context()));
   return memory;
+}
+
+// Whether the last tokens of a sequence can be removed after a step that has computed a guess.
+bool Generator::CanTakeBack(const llama_model* model) const {
+  if (cuttable_) return true;
+  if (llama_model_is_recurrent(model) || llama_model_is_hybrid(model)) {
+    if (llama_n_rs_seq(context_.get()) < options_.speculation.draft_tokens) return false;
+  }
+  // Of a sliding window, a step overwrites what its first token does not see any more: no token of a guess, provided
+  // that the step is computed at once, which llama.cpp does for one pool.
+  return llama_model_n_swa(model) == 0 || options_.context.unified;
 }
 
 void Generator::Restore(std::vector<llama_token> tokens, std::vector<uint8_t> state) {
@@ -210,8 +222,11 @@ void Generator::Admit() {
 
 void Generator::Start(JobPtr job, KvCache::Lease lease) {
   job->sequence = lease.sequence;
-  job->slot = free_slots_.back();
-  free_slots_.pop_back();
+  const std::span<const llama_token> cached(job->tokens.data(), lease.cached);
+  const size_t place = speculator_ ? speculator_->BestSlot(free_slots_, cached) : free_slots_.size() - 1;
+  job->slot = free_slots_[place];
+  free_slots_.erase(free_slots_.begin() + static_cast<std::ptrdiff_t>(place));
+  if (speculator_) speculator_->Start(static_cast<uint32_t>(job->slot), cached);
   job->computed = lease.cached;
   job->prefilled = lease.cached;
   if (!job->started) {
@@ -341,7 +356,9 @@ void Generator::Release(Job& job, bool keep) {
 }
 
 void Generator::FreeSlot(Job& job) {
-  if (job.slot >= 0) free_slots_.push_back(std::exchange(job.slot, -1));
+  if (job.slot < 0) return;
+  if (speculator_) speculator_->End(static_cast<uint32_t>(job.slot));
+  free_slots_.push_back(std::exchange(job.slot, -1));
 }
 
 void Generator::EraseDone() {

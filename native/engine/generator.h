@@ -71,6 +71,7 @@ class Generator {
   };
 
   // generator.cc: from the queue to the end
+  bool CanTakeBack(const llama_model* model) const;
   void RefuseBeyondQueue();
   void FitContext(Job& job) const;
   void DropCancelled();
@@ -95,6 +96,7 @@ class Generator {
   void GuessAhead();
   std::vector<Grant> PlanTogether();
   void StepApart();
+  void RunBatches(std::vector<Grant> grants);
   void RunBatch(const std::vector<Grant>& grants);
   void UndoBatch(const std::vector<Grant>& grants);
   void SampleRows(const std::vector<Rows>& rows);
@@ -115,6 +117,7 @@ class Generator {
   std::vector<JobPtr> live_;    // those with a sequence
   std::vector<int32_t> free_slots_;
   Batch batch_;
+  Batch batch_by_slot_;  // the same, for the speculator
   // The flags of the requests in the batch that is being computed; read by ggml's threads, too.
   std::vector<const std::atomic<bool>*> computing_;
   uint64_t steps_ = 0;

@@ -1,4 +1,5 @@
 #include <algorithm>
+#include <iterator>
 #include <optional>
 #include <span>
 #include <string>
@@ -20,7 +21,7 @@ void Generator::Step() {
   while (!grants.empty()) {
     uint32_t cells = 0;
     for (const Grant& grant : grants) cells += grant.tokens;
-    if (cache_.MakeRoom(cells)) return RunBatch(grants);
+    if (cache_.MakeRoom(cells)) return RunBatches(std::move(grants));
     PreemptOne();
     EraseDone();
     grants = PlanTogether();
@@ -37,7 +38,7 @@ void Generator::GuessAhead() {
     if (job->done || !job->decoding()) continue;
     const auto length = static_cast<uint32_t>(job->tokens.size());
     if (options_.deterministic) left = kMaxGuesses;  // each has steps of its own
-    uint32_t most = std::min({left, job->guess_limit, options_.speculation.draft_tokens});
+    uint32_t most = std::min({left, job->guess_length.Next(), options_.speculation.draft_tokens});
     // The token after the guess is sampled, too.
     if (job->request.max_tokens) most = std::min(most, *job->request.max_tokens - job->generated - 1);
     most = std::min(most, options_.context_length - std::min(options_.context_length, length + 1));
@@ -91,9 +92,32 @@ void Generator::StepApart() {
   }
 }
 
+// Where llama.cpp computes as many tokens of each sequence at a time, it divides a batch for that. With hidden states
+// to observe, or recurrent states to take back, it must not: it returns the former in the order of the parts, and when
+// it moves a state for a later part, it leaves behind those that it could be taken back to.
+void Generator::RunBatches(std::vector<Grant> grants) {
+  const bool divided = !options_.context.unified || llama_n_rs_seq(context_.get()) > 0;
+  if (!divided || !speculator_ || !speculator_->observes()) return RunBatch(grants);
+  std::stable_sort(grants.begin(), grants.end(), [](const Grant& a, const Grant& b) { return a.tokens < b.tokens; });
+  for (auto begin = grants.begin(); begin != grants.end();) {
+    const auto follows = [&](const Grant& next) {
+      const Grant& last = *std::prev(&next);
+      return next.tokens == last.tokens && (options_.context.unified || next.job->sequence == last.job->sequence + 1);
+    };
+    auto end = std::next(begin);
+    while (end != grants.end() && follows(*end)) ++end;
+    RunBatch({begin, end});
+    // When llama.cpp cannot compute a batch, all have failed.
+    if (end != grants.end() && end->job->done) return;
+    begin = end;
+  }
+}
+
 // One llama_decode, then a token for each request that is ready for one.
 void Generator::RunBatch(const std::vector<Grant>& grants) {
+  const bool observed = speculator_ && speculator_->observes();
   batch_.Clear();
+  batch_by_slot_.Clear();
   computing_.clear();
   std::vector<Rows> rows;
   for (const auto& [job, tokens] : grants) {
@@ -106,6 +130,7 @@ void Generator::RunBatch(const std::vector<Grant>& grants) {
       if (samples && !guessed) rows.push_back({job, batch_.size()});
       const llama_token token = guessed ? job->guess[position - length] : job->tokens[position];
       batch_.Add(token, static_cast<llama_pos>(position), job->sequence, samples);
+      if (observed) batch_by_slot_.Add(token, static_cast<llama_pos>(position), job->slot, samples);
     }
   }
 
@@ -121,6 +146,7 @@ void Generator::RunBatch(const std::vector<Grant>& grants) {
                                      : "Set COLDSTART_LOG=error to see its reason.",
                          {{"status", static_cast<double>(status)}}));
   }
+  if (observed) speculator_->Observe(batch_by_slot_);
   for (const auto& [job, granted] : grants) {
     const bool decoding = job->decoding();
     const uint32_t tokens = std::min(granted, job->pending());  // without guesses
@@ -190,13 +216,14 @@ void Generator::DeliverAll(Job& job, std::vector<Sample> samples) {
   const auto guessed = static_cast<uint32_t>(job.guess.size());
   if (guessed > 0) {
     cache_.Append(job.sequence, std::span(job.guess).first(right), !options_.deterministic);
-    if (right < guessed) cache_.DropRest(job.sequence);
+    if (right < guessed && !cache_.DropRest(job.sequence)) {
+      throw Error(ErrorCode::kInternal, "llama.cpp did not take back what was guessed wrong.", "Please report this.");
+    }
     job.computed += right;
+    speculator_->Accept(static_cast<uint32_t>(job.slot), right, job.computed);
     job.guessed += guessed;
     job.accepted += right;
-    // Guessing wrong costs computing; so guess more where it went well.
-    job.guess_limit =
-        right == guessed ? std::min(2 * job.guess_limit, options_.speculation.draft_tokens) : std::max(right + 1, 2u);
+    job.guess_length.Observe(guessed, right);
     job.guess.clear();
   }
   for (Sample& sample : samples) {

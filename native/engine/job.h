@@ -6,6 +6,7 @@
 #include <utility>
 #include <vector>
 
+#include "engine/guess_length.h"
 #include "engine/outbox.h"
 #include "engine/request.h"
 #include "engine/sampler.h"
@@ -40,9 +41,9 @@ struct Job {
   std::vector<SampledToken> unsent;  // sampled since the last chunk
 
   std::vector<llama_token> guess;  // how the text may go on, to be checked in the next step
-  uint32_t guess_limit = 8;        // most tokens of a guess; grows and shrinks with success
-  uint32_t guessed = 0;            // tokens of guesses so far
-  uint32_t accepted = 0;           // of them, those that were right
+  GuessLength guess_length;
+  uint32_t guessed = 0;   // tokens of guesses so far
+  uint32_t accepted = 0;  // of them, those that were right
 
   uint32_t cached = 0;   // prompt tokens that were there when it first started
   uint32_t dropped = 0;  // tokens left out because the context was full

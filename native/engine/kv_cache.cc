@@ -216,9 +216,9 @@ void KvCache::Register(llama_seq_id sequence, uint32_t begin) {
   }
 }
 
-void KvCache::DropRest(llama_seq_id sequence) {
+bool KvCache::DropRest(llama_seq_id sequence) {
   const auto length = static_cast<llama_pos>(sequences_[static_cast<size_t>(sequence)].tokens.size());
-  llama_memory_seq_rm(memory_, sequence, length, -1);
+  return llama_memory_seq_rm(memory_, sequence, length, -1);
 }
 
 void KvCache::Spoil(llama_seq_id sequence) {

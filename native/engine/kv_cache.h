@@ -67,7 +67,8 @@ class KvCache {
   void Append(llama_seq_id sequence, std::span<const llama_token> tokens, bool reusable = true);
 
   // Drops what llama.cpp has computed beyond what was appended: tokens of a guess that was wrong, of a step given up.
-  void DropRest(llama_seq_id sequence);
+  // False when it did not.
+  bool DropRest(llama_seq_id sequence);
 
   // The state is no longer that of its tokens: it is empty from now on.
   void Spoil(llama_seq_id sequence);

@@ -1,11 +1,13 @@
 #include "engine/speculator.h"
 
 #include <algorithm>
+#include <optional>
 #include <span>
 #include <utility>
 
 #include "base/error.h"
 #include "engine/batch.h"
+#include "engine/mtp_memory.h"
 // Non-public headers: llama.cpp keeps speculative decoding in its common library.
 #include "log.h"
 #include "speculative.h"
@@ -19,7 +21,8 @@ struct Speculator::Impl {
   uint32_t batch_size = 0;
   ModelPtr model;
   ContextPtr context{nullptr, llama_free};
-  std::vector<std::vector<llama_token>> known;  // tokens of each slot that the draft context holds
+  std::vector<std::vector<llama_token>> known;  // kDraft: tokens of each slot that the draft context holds
+  std::optional<MtpMemory> heads;               // kMtp
   Ptr speculative{nullptr, common_speculative_free};
   Batch batch;
 
@@ -42,14 +45,28 @@ Speculator::Speculator(const SpeculationOptions& options, llama_context* target,
     params.ngram_simple.size_n = static_cast<uint16_t>(options.match);
     params.ngram_simple.size_m = static_cast<uint16_t>(options.draft_tokens);
   } else {
-    impl_->model = LoadModel(options.model, on_progress);
     ContextOptions draft = context;
     draft.unified = true;
     draft.outputs = context.parallel;
     draft.key_type = GGML_TYPE_F16;
     draft.value_type = GGML_TYPE_F16;
-    impl_->context = CreateContext(impl_->model.get(), draft);
-    params.types = {COMMON_SPECULATIVE_TYPE_DRAFT_SIMPLE};
+    draft.take_back = 0;
+    llama_model* model = nullptr;
+    if (options.type == SpeculationOptions::Type::kDraft) {
+      impl_->model = LoadModel(options.model, on_progress);
+      model = impl_->model.get();
+      params.types = {COMMON_SPECULATIVE_TYPE_DRAFT_SIMPLE};
+    } else {
+      // llama_get_model() is for reading; a second context on the same model is what the heads are made for.
+      model = const_cast<llama_model*>(llama_get_model(target));
+      draft.mtp = true;
+      // Heads that are chained compute all tokens of a guess with each.
+      draft.batch_size = std::max(draft.batch_size, context.parallel * (options.draft_tokens + 1));
+      params.types = {COMMON_SPECULATIVE_TYPE_DRAFT_MTP};
+      params.draft.backend_sampling = false;
+    }
+    impl_->context = CreateContext(model, draft);
+    if (draft.mtp) impl_->heads.emplace(llama_get_memory(impl_->context.get()), context.parallel);
     params.draft.n_max = static_cast<int32_t>(options.draft_tokens);
     params.draft.p_min = options.min_probability;
     params.draft.ctx_tgt = target;
@@ -73,13 +90,62 @@ void Speculator::SetThreads(uint32_t threads) {
   if (impl_->context != nullptr) llama_set_n_threads(impl_->context.get(), count, count);
 }
 
+// The one that knows most of the text, else the one that was given back first.
+size_t Speculator::BestSlot(std::span<const int32_t> slots, std::span<const llama_token> computed) const {
+  if (!impl_->heads) return slots.size() - 1;
+  // What the heads know is copied from slot to slot for nothing, but for the hidden state after the last token.
+  const auto length = static_cast<uint32_t>(computed.size());
+  for (size_t i = 0; i < slots.size(); ++i) {
+    const auto slot = static_cast<uint32_t>(slots[i]);
+    if (length > 0 && impl_->heads->length(slot) == length && impl_->heads->Common(slot, computed) == length) return i;
+  }
+  return 0;
+}
+
+void Speculator::Start(uint32_t slot, std::span<const llama_token> computed) {
+  if (impl_->heads) impl_->heads->Start(slot, computed);
+}
+
+void Speculator::End(uint32_t slot) {
+  if (impl_->heads) impl_->heads->End(slot);
+}
+
+bool Speculator::observes() const { return impl_->heads.has_value(); }
+
+void Speculator::Observe(Batch& batch) {
+  MtpMemory& heads = *impl_->heads;
+  const llama_batch tokens = batch.get();
+  const auto process = [&] { return common_speculative_process(impl_->speculative.get(), tokens); };
+  bool done = process();
+  while (!done && heads.ForgetOldest()) done = process();
+  if (!done) {
+    heads.ForgetAll();
+    done = process();
+  }
+  for (int32_t i = 0; i < tokens.n_tokens; ++i) {
+    heads.Append(static_cast<uint32_t>(tokens.seq_id[i][0]), std::span(tokens.token + i, 1));
+  }
+  if (!done) heads.ForgetAll();
+}
+
+void Speculator::Accept(uint32_t slot, uint32_t right, uint32_t length) {
+  if (!impl_->heads) return;
+  common_speculative_accept(impl_->speculative.get(), static_cast<llama_seq_id>(slot), static_cast<uint16_t>(right));
+  impl_->heads->Cut(slot, length);
+}
+
 void Speculator::Guess(std::vector<Text>& texts) {
   std::vector<std::pair<Text*, llama_token>> asked;  // and their last tokens
   for (Text& text : texts) {
     if (text.most == 0) continue;
-    if (impl_->context != nullptr && !impl_->CatchUp(text)) {
+    if (impl_->heads && impl_->heads->length(text.slot) + 1 != text.tokens->size()) continue;
+    if (impl_->options.type == SpeculationOptions::Type::kDraft && !impl_->CatchUp(text)) {
       // Its context is empty now, for the others too: no guesses in this step.
-      for (const auto& [other, last] : asked) other->tokens->push_back(last);
+      for (const auto& [other, last] : asked) {
+        other->tokens->push_back(last);
+        common_speculative_get_draft_params(impl_->speculative.get(), static_cast<llama_seq_id>(other->slot)).drafting =
+            false;
+      }
       return;
     }
     asked.emplace_back(&text, text.tokens->back());
@@ -99,7 +165,9 @@ void Speculator::Guess(std::vector<Text>& texts) {
   for (const auto& [text, last] : asked) {
     text->tokens->push_back(last);
     text->guess.resize(std::min<size_t>(text->guess.size(), text->most));
-    if (impl_->context == nullptr) continue;
+    // The heads see the guess again when the target has computed it.
+    if (impl_->heads) impl_->heads->Cut(text->slot, static_cast<uint32_t>(text->tokens->size() - 1));
+    if (impl_->options.type != SpeculationOptions::Type::kDraft) continue;
     // The draft context holds the last token now, and all of the guess but perhaps its own last.
     auto& known = impl_->known[text->slot];
     known = *text->tokens;

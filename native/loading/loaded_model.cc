@@ -152,6 +152,7 @@ ModelPtr LoadModel(const ModelOptions& options, const std::function<bool(float)>
   llama_model_params& params = model_params.get();
   params.load_mode = ToLlama(options);
   params.check_tensors = options.check_tensors;
+  params.load_mtp = options.mtp;
   params.progress_callback = [](float value, void* data) {
     auto* state = static_cast<Progress*>(data);
     return state->Report(state->start + (1 - state->start) * value);
@@ -178,6 +179,7 @@ ModelPtr LoadWithoutWeights(const ModelOptions& options, const Skeleton& skeleto
   const std::shared_lock registry(BackendRegistryMutex());
   ModelParams params(options);
   params.get().no_alloc = true;
+  params.get().load_mtp = options.mtp;
   params.get().load_mode = LLAMA_LOAD_MODE_NONE;
   std::rewind(skeleton.file());
   const LogCapture log;
@@ -201,6 +203,8 @@ ContextPtr CreateContext(llama_model* model, const ContextOptions& options) {
   params.flash_attn_type = options.flash_attention;
   params.kv_unified = options.unified;
   params.offload_kqv = options.kv_offload;
+  params.n_rs_seq = options.take_back;
+  params.ctx_type = options.mtp ? LLAMA_CONTEXT_TYPE_MTP : LLAMA_CONTEXT_TYPE_DEFAULT;
   params.no_perf = true;
 
   const LogCapture log;

@@ -34,6 +34,7 @@ struct ModelOptions {
   bool mlock = false;           // keep the weights from being swapped out
   uint64_t prefetch_limit = 0;  // read ahead the files of models of up to so many bytes; 0: of none
   bool check_tensors = false;   // look for NaN and Inf in the weights while loading
+  bool mtp = false;             // load the heads for multi-token prediction, too
 
   std::vector<std::string> files;  // filled in by PrepareLoading
   // Gets what does not go as the options say, and why, on the loading thread.
@@ -51,6 +52,9 @@ struct ContextOptions {
   ggml_type value_type = GGML_TYPE_F16;
   llama_flash_attn_type flash_attention = LLAMA_FLASH_ATTN_TYPE_AUTO;
   bool kv_offload = true;  // keep the cache of a layer where the layer is, instead of in host memory
+  // Most tokens that a recurrent state can be taken back by after a step. Each costs the memory of another state.
+  uint32_t take_back = 0;
+  bool mtp = false;  // for the model's heads for multi-token prediction: see CheckMtp()
 };
 
 using ModelPtr = std::shared_ptr<llama_model>;

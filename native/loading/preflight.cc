@@ -2,12 +2,16 @@
 
 #include <algorithm>
 #include <array>
+#include <string>
 #include <string_view>
 #include <unordered_set>
+#include <utility>
+#include <vector>
 
 #include "base/error.h"
 #include "llama.h"
 #include "loading/architectures.h"
+#include "loading/mtp_check.h"
 
 namespace coldstart {
 
@@ -105,8 +109,9 @@ GgufFile CheckModelFiles(const std::string& path) {
   GgufFile file = ReadGguf(*OpenFile(path), {.array_elements = kShownArrayElements, .whole_array = kTokensKey});
   CheckHeader(file);
   CheckVocabulary(file);
-  const std::vector<std::string> paths = PartPaths(path, file);
-  for (size_t i = 1; i < paths.size(); ++i) ReadGguf(*OpenFile(paths[i]));
+  const std::vector<std::string> parts = PartPaths(path, file);
+  for (size_t part = 1; part < parts.size(); ++part) ReadGguf(*OpenFile(parts[part]));
+  CheckHasTrunk(path, file);
   return file;
 }
 

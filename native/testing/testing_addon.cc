@@ -5,6 +5,7 @@
 
 #include "addon/errors.h"
 #include "addon/gguf_convert.h"
+#include "engine/guess_length.h"
 #include "engine/logit_index.h"
 #include "engine/prefix_tree.h"
 #include "engine/scheduler.h"
@@ -127,6 +128,19 @@ Napi::Value RunLargestLogits(const Napi::CallbackInfo& info) {
   });
 }
 
+// guessLength([right]): what was guessed in each step, of whose tokens the first `right` of the step were right
+Napi::Value RunGuessLength(const Napi::CallbackInfo& info) {
+  const auto outcomes = info[0].As<Napi::Array>();
+  GuessLength length;
+  Napi::Array guesses = Napi::Array::New(info.Env(), outcomes.Length());
+  for (uint32_t i = 0; i < outcomes.Length(); ++i) {
+    const uint32_t guessed = length.Next();
+    if (guessed > 0) length.Observe(guessed, std::min(guessed, outcomes.Get(i).As<Napi::Number>().Uint32Value()));
+    guesses.Set(i, guessed);
+  }
+  return guesses;
+}
+
 // threadGovernor(most, [[wall, cpu]]): the threads in use after each
 Napi::Value RunThreadGovernor(const Napi::CallbackInfo& info) {
   const Napi::Env env = info.Env();
@@ -246,6 +260,7 @@ Napi::Object Init(Napi::Env env, Napi::Object exports) {
   exports.Set("attention", Napi::Function::New<RunAttention>(env, "attention"));
   exports.Set("prefixTree", Napi::Function::New<RunPrefixTree>(env, "prefixTree"));
   exports.Set("largestLogits", Napi::Function::New<RunLargestLogits>(env, "largestLogits"));
+  exports.Set("guessLength", Napi::Function::New<RunGuessLength>(env, "guessLength"));
   exports.Set("threadGovernor", Napi::Function::New<RunThreadGovernor>(env, "threadGovernor"));
   exports.Set("whyNotDirect", Napi::Function::New<RunWhyNotDirect>(env, "whyNotDirect"));
   exports.Set("fallbacks", Napi::Function::New<RunFallbacks>(env, "fallbacks"));

@@ -65,6 +65,8 @@ interface TestingAddon {
     k: number,
     updates: [token: number, logit: number][],
   ): { largest: number; top: number[] };
+  /** Tokens guessed in each step, of which so many would have been right. */
+  guessLength(right: number[]): number[];
   /** Threads in use after each stretch of computing, given its seconds and CPU seconds. */
   threadGovernor(most: number, stretches: [wall: number, cpu: number][]): number[];
   /** Why files cannot be read past the page cache; empty if they can. */

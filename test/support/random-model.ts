@@ -222,3 +222,143 @@ export function randomModelOf(architecture: "mamba" | "gemma2"): Buffer {
   }
   return writeGguf({ metadata, tensors });
 }
+
+export type MtpArchitecture = "glm4moe" | "qwen35";
+
+/**
+ * Small models with one head for multi-token prediction: glm4moe has a plain KV cache, qwen35 is recurrent in every other layer.
+ *
+ * With `heads: "right"`, tokens go around in circles of 64: the embedding of the next one is that of the last one, rotated by
+ * one place, and a bit of noise from the layers between. The head rotates the hidden state before the last token by
+ * one: it is right as long as the text follows the circle, and only if it gets the hidden state that belongs there.
+ */
+export function randomMtpModel(architecture: MtpArchitecture, heads: "random" | "right"): Buffer {
+  const [vocabulary, width, feedForward, attentionHeads, experts] = [512, 64, 128, 4, 2];
+  const layers = architecture === "qwen35" ? 4 : 2;
+  const headWidth = width / attentionHeads;
+  const random = generator(11);
+  const right = heads === "right";
+  const tensors: GgufTensor[] = [];
+  const tensor = (name: string, shape: number[], of: (at: number) => number): void => {
+    const data = Float32Array.from({ length: shape.reduce((a, b) => a * b, 1) }, (_, at) => of(at));
+    tensors.push({ name, type: F32, shape, data: new Uint8Array(data.buffer) });
+  };
+  const matrix = (name: string, columns: number, rows: number, scale = 1) =>
+    tensor(name, [columns, rows], () => scale * (2 * random() - 1) * Math.sqrt(3 / columns));
+  const vector = (name: string, length: number, value: number) => tensor(name, [length], () => value);
+
+  // Token t is at place t % width of its circle.
+  const circles = Array.from({ length: vocabulary }, () => (random() < 0.5 ? -1 : 1));
+  const embedding = (token: number, at: number): number => {
+    const start = token - (token % width);
+    return circles[start + ((at + token) % width)]!;
+  };
+  const before = (token: number): number => token - (token % width) + ((token + width - 1) % width);
+  if (right) {
+    tensor("token_embd.weight", [width, vocabulary], (i) => embedding(Math.floor(i / width), i % width));
+    tensor("output.weight", [width, vocabulary], (i) => 0.12 * embedding(before(Math.floor(i / width)), i % width));
+  } else {
+    matrix("token_embd.weight", width, vocabulary);
+    matrix("output.weight", width, vocabulary);
+  }
+  vector("output_norm.weight", width, 1);
+
+  for (let i = 0; i <= layers; i++) {
+    const isHead = i === layers;
+    // Of what a layer adds.
+    const scale = !right ? 1 : isHead ? 0 : 0.2;
+    const block = `blk.${i}`;
+    vector(`${block}.attn_norm.weight`, width, 1);
+    vector(`${block}.post_attention_norm.weight`, width, 1);
+    if (architecture === "qwen35" && !isHead && i % 2 === 0) {
+      matrix(`${block}.attn_qkv.weight`, width, 3 * width);
+      matrix(`${block}.attn_gate.weight`, width, width);
+      matrix(`${block}.ssm_conv1d.weight`, 4, 3 * width);
+      vector(`${block}.ssm_dt.bias`, attentionHeads, 1);
+      tensor(`${block}.ssm_a`, [attentionHeads], () => -random() - 0.1);
+      matrix(`${block}.ssm_beta.weight`, width, attentionHeads);
+      matrix(`${block}.ssm_alpha.weight`, width, attentionHeads);
+      vector(`${block}.ssm_norm.weight`, headWidth, 1);
+      matrix(`${block}.ssm_out.weight`, width, width, scale);
+    } else {
+      // qwen35 has a gate beside each query.
+      matrix(`${block}.attn_q.weight`, width, architecture === "qwen35" ? 2 * width : width);
+      matrix(`${block}.attn_k.weight`, width, width);
+      matrix(`${block}.attn_v.weight`, width, width);
+      matrix(`${block}.attn_output.weight`, width, width, scale);
+      if (architecture === "qwen35") {
+        vector(`${block}.attn_q_norm.weight`, headWidth, 1);
+        vector(`${block}.attn_k_norm.weight`, headWidth, 1);
+      }
+    }
+    if (architecture === "qwen35") {
+      matrix(`${block}.ffn_gate.weight`, width, feedForward);
+      matrix(`${block}.ffn_up.weight`, width, feedForward);
+      matrix(`${block}.ffn_down.weight`, feedForward, width, scale);
+    } else {
+      const expert = (name: string, columns: number, rows: number, of = 1) =>
+        tensor(name, [columns, rows, experts], () => of * (2 * random() - 1) * Math.sqrt(3 / columns));
+      matrix(`${block}.ffn_gate_inp.weight`, width, experts);
+      vector(`${block}.exp_probs_b.bias`, experts, 0);
+      expert(`${block}.ffn_gate_exps.weight`, width, feedForward);
+      expert(`${block}.ffn_up_exps.weight`, width, feedForward);
+      expert(`${block}.ffn_down_exps.weight`, feedForward, width, scale);
+      matrix(`${block}.ffn_gate_shexp.weight`, width, feedForward);
+      matrix(`${block}.ffn_up_shexp.weight`, width, feedForward);
+      matrix(`${block}.ffn_down_shexp.weight`, feedForward, width, scale);
+    }
+    if (!isHead) continue;
+    if (right) {
+      tensor(`${block}.nextn.eh_proj.weight`, [2 * width, width], (at) => {
+        const [row, column] = [Math.floor(at / (2 * width)), at % (2 * width)];
+        return column === width + ((row + 1) % width) ? 1 : 0;
+      });
+    } else {
+      matrix(`${block}.nextn.eh_proj.weight`, 2 * width, width);
+    }
+    for (const norm of ["enorm", "hnorm", "shared_head_norm"]) vector(`${block}.nextn.${norm}.weight`, width, 1);
+  }
+
+  const number = (key: string, value: number): GgufEntry => ({
+    key: `${architecture}.${key}`,
+    type: "uint32",
+    value,
+  });
+  const metadata: GgufEntry[] = [
+    { key: "general.architecture", type: "string", value: architecture },
+    number("context_length", 512),
+    number("embedding_length", width),
+    number("block_count", layers + 1),
+    number("nextn_predict_layers", 1),
+    number("feed_forward_length", feedForward),
+    number("attention.head_count", attentionHeads),
+    number("attention.head_count_kv", attentionHeads),
+    { key: `${architecture}.attention.layer_norm_rms_epsilon`, type: "float32", value: 1e-5 },
+    ...vocabularyMetadata(vocabulary),
+  ];
+  if (architecture === "qwen35") {
+    metadata.push(
+      {
+        key: "qwen35.rope.dimension_sections",
+        type: "array",
+        elementType: "int32",
+        values: [3, 3, 2, 0],
+      },
+      number("full_attention_interval", 2),
+      number("ssm.conv_kernel", 4),
+      number("ssm.inner_size", width),
+      number("ssm.state_size", headWidth),
+      number("ssm.time_step_rank", attentionHeads),
+      number("ssm.group_count", attentionHeads),
+    );
+  } else {
+    metadata.push(
+      number("expert_count", experts),
+      number("expert_used_count", 1),
+      number("expert_shared_count", 1),
+      number("expert_feed_forward_length", feedForward),
+      number("leading_dense_block_count", 0),
+    );
+  }
+  return writeGguf({ metadata, tensors });
+}

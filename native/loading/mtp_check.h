@@ -1,0 +1,17 @@
+// Whether a model's heads for multi-token prediction (MTP) are there, and such that llama.cpp can use them.
+#pragma once
+
+#include <string>
+
+#include "loading/gguf.h"
+
+namespace coldstart {
+
+// llama.cpp loads a file that has only heads, and computes with layers that are not there. Throws kUnsupportedModel.
+void CheckHasTrunk(const std::string& path, const GgufFile& file);
+
+// Checks that the model, whose files have passed the check above, has heads for multi-token prediction that llama.cpp
+// can run: it asserts that when it computes with them. Throws kUnsupportedModel.
+void CheckMtp(const std::string& path, const GgufFile& file);
+
+}  // namespace coldstart
