@@ -258,9 +258,16 @@ describe("doctor on the system", () => {
     symlinkSync("nowhere", path.join(folder, "gone.gguf"));
     mkdirSync(path.join(folder, "folder.gguf"));
     const bytes = (name: string) => findModel(path.join(folder, name)).bytes;
-    assert.deepEqual([bytes("big-00001-of-00002.gguf"), bytes("other.gguf"), bytes("notes.txt"), bytes(".")], [30, 80, 160, 150]); // prettier-ignore
+    assert.equal(bytes("big-00001-of-00002.gguf"), 30, "both parts");
+    assert.equal(bytes("other.gguf"), 80);
+    assert.equal(bytes("notes.txt"), 160, "what is named is taken as it is");
+    assert.equal(bytes("."), 80, "the largest model");
+    write("big-00002-of-00002.gguf", 90);
+    assert.equal(bytes("."), 100, "the largest model, which has two parts");
     assert.equal(fileToMeasure(folder), folder, "all are too small");
     write("large.safetensors", 100 * 2 ** 20);
+    write("small.safetensors", 1);
+    assert.equal(bytes("."), 100 * 2 ** 20 + 1, "all files of a model of safetensors");
     assert.equal(fileToMeasure(folder), path.join(folder, "large.safetensors"));
     assert.equal(fileToMeasure(path.join(folder, "other.gguf")), path.join(folder, "other.gguf"));
     for (const name of ["missing.gguf", "folder.gguf"])

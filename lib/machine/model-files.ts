@@ -14,16 +14,33 @@ const PART = /-\d{5}-of-(\d{5})\.gguf$/;
 const MODEL = /\.(gguf|safetensors)$/;
 
 /**
- * The files of the model at `location`: a GGUF file with the other parts of a split one, or all models of a folder.
- * Throws `MODEL_NOT_FOUND`.
+ * The files of the model at `location`: a GGUF file with the other parts of a split one; of a folder all safetensors files, or
+ * the largest GGUF model. Throws `MODEL_NOT_FOUND`.
  */
 export function findModel(location: string): ModelFiles {
-  const isFolder = checkedStat(location).isDirectory();
-  const found = isFolder
-    ? filesIn(location, (name) => MODEL.test(name))
+  const found = checkedStat(location).isDirectory()
+    ? modelOfFolder(location)
     : filesIn(path.dirname(location), isPartOf(path.basename(location)));
   if (found.length === 0) throw notFound(`There is no model in ${location}.`, location);
-  return { files: found.map(({ file }) => file), bytes: found.reduce((sum, { size }) => sum + size, 0) };
+  return { files: found.map(({ file }) => file), bytes: bytesOf(found) };
+}
+
+function modelOfFolder(folder: string): FoundFile[] {
+  const parts = filesIn(folder, (name) => name.endsWith(".safetensors"));
+  if (parts.length > 0) return parts;
+  return filesIn(folder, (name) => name.endsWith(".gguf"))
+    .map(({ file }) => filesIn(folder, isPartOf(path.basename(file))))
+    .reduce((largest, model) => (bytesOf(model) > bytesOf(largest) ? model : largest), []);
+}
+
+interface FoundFile {
+  file: string;
+  /** Bytes. */
+  size: number;
+}
+
+function bytesOf(files: readonly FoundFile[]): number {
+  return files.reduce((sum, { size }) => sum + size, 0);
 }
 
 /** Large enough that what a disk has cached of it does not count. Bytes. */
@@ -40,13 +57,18 @@ export function fileToMeasure(location: string): string {
   return largest && largest.size >= LEAST_TO_MEASURE ? largest.file : location;
 }
 
-function filesIn(folder: string, isWanted: (name: string) => boolean): { file: string; size: number }[] {
-  return fs
-    .readdirSync(folder)
+function filesIn(folder: string, isWanted: (name: string) => boolean): FoundFile[] {
+  let names: string[];
+  try {
+    names = fs.readdirSync(folder);
+  } catch {
+    return []; // It may not be read.
+  }
+  return names
     .filter(isWanted)
     .sort()
     .map((name) => path.join(folder, name))
-    .map((file) => ({ file, stat: fs.statSync(file, { throwIfNoEntry: false }) })) // A link may lead nowhere.
+    .map((file) => ({ file, stat: statOf(file) }))
     .flatMap(({ file, stat }) => (stat?.isFile() ? [{ file, size: stat.size }] : []));
 }
 
@@ -58,8 +80,16 @@ function isPartOf(name: string): (other: string) => boolean {
   return (other) => other.length === name.length && other.startsWith(stem) && PART.exec(other)?.[1] === count;
 }
 
+function statOf(file: string): fs.Stats | undefined {
+  try {
+    return fs.statSync(file);
+  } catch {
+    return undefined; // It is not there, is a link that leads nowhere, or lies where one may not look.
+  }
+}
+
 function checkedStat(location: string): fs.Stats {
-  const stat = fs.statSync(location, { throwIfNoEntry: false });
+  const stat = statOf(location);
   if (!stat) throw notFound(`There is no file at ${location}.`, location);
   return stat;
 }

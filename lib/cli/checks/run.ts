@@ -11,7 +11,7 @@ import { inspectMachine, type Machine } from "../../inspect-machine.js";
 import { readContainer } from "../../machine/container.js";
 import { thisMachine } from "../../machine/files.js";
 import { parseLimits, readMemory } from "../../machine/memory.js";
-import { findModel, type ModelFiles } from "../../machine/model-files.js";
+import { findModel } from "../../machine/model-files.js";
 import { addonPath } from "../../native.js";
 import { version } from "../../version.js";
 import type { Check } from "./check.js";
@@ -45,7 +45,8 @@ export interface Report {
 
 /** Rejects with `MODEL_NOT_FOUND`. */
 export async function examine(options: DoctorOptions): Promise<Report> {
-  const modelFiles = findModelHere(options.model);
+  // The working directory need not have the model that is meant.
+  const modelFiles = options.model === undefined ? undefined : findModel(options.model);
   const addon = loadAddon();
   const { machine, disk } = "error" in addon ? { machine: undefined, disk: undefined } : await look(options);
   const memory =
@@ -102,16 +103,6 @@ function loadAddon(): AddonState {
 function neededNode(): string {
   const manifest = new URL("../../../package.json", import.meta.url);
   return (JSON.parse(fs.readFileSync(manifest, "utf8")) as { engines: { node: string } }).engines.node;
-}
-
-/** The files of the model; `undefined` when none was named and there is none here. Throws `MODEL_NOT_FOUND`. */
-function findModelHere(model: string | undefined): ModelFiles | undefined {
-  try {
-    return findModel(model ?? ".");
-  } catch (error) {
-    if (model === undefined && error instanceof ColdstartError) return undefined;
-    throw error;
-  }
 }
 
 /** The machine, and its disk as far as that can be measured: one that cannot is no reason to say nothing. */
