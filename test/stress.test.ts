@@ -92,7 +92,7 @@ async function stress(load: LoadOptions, seed: number): Promise<void> {
   await model.dispose();
 }
 
-describe(`${REQUESTS} requests of random lengths, beginnings and cancellations over 32 sequences`, () => {
+describe(`${REQUESTS} requests of random lengths, beginnings and cancellations`, () => {
   it("deterministic: end with the tokens they have alone", () =>
     stress({ deterministic: true, parallel: 32, batchSize: 64 }, 1)).timeout(180_000);
 
@@ -105,6 +105,9 @@ describe(`${REQUESTS} requests of random lengths, beginnings and cancellations o
       },
       2,
     )).timeout(180_000);
+
+  it("over 64 sequences in a large unified KV cache: likewise", () =>
+    stress({ parallel: 64, kvCache: { capacity: 4096 } }, 4)).timeout(180_000);
 
   it("in a split KV cache: likewise", () => stress({ parallel: 32, kvCache: { layout: "split" } }, 3)).timeout(180_000);
 });
