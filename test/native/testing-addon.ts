@@ -65,6 +65,8 @@ interface TestingAddon {
     k: number,
     updates: [token: number, logit: number][],
   ): { largest: number; top: number[] };
+  /** The token for each random number. */
+  drawToken(logits: Float32Array, temperature: number, topP: number, minP: number, randoms: Float64Array): number[];
   /** Threads in use after each stretch of computing, given its seconds and CPU seconds. */
   threadGovernor(most: number, stretches: [wall: number, cpu: number][]): number[];
   planStep(requests: Pending[], budget: { tokens: number; prompts: number }, start: number): number[];
