@@ -71,6 +71,32 @@ describe("sampling", () => {
     for (const token of counts.keys()) assert.ok(kept.some((candidate) => candidate.token === token));
   });
 
+  it("without topK draws what llama.cpp's chain draws with the same seed", async () => {
+    // So small a penalty changes no logit, and lets llama.cpp sort the whole vocabulary.
+    const chain = { presencePenalty: 1e-30 };
+    for (const truncation of [{}, { topP: 0.9 }, { topP: 0.99, minP: 0.02 }, { minP: 0.01 }, { topP: 0.3 }]) {
+      for (const temperature of [0.3, 1, 3]) {
+        for (let seed = 0; seed < 5; seed++) {
+          const options = { ...OPEN, ...truncation, temperature, seed, maxTokens: 50 };
+          const expected = await model.generate(OPEN_PROMPT, { ...options, ...chain }).result;
+          const { tokens } = await model.generate(OPEN_PROMPT, options).result;
+          assert.deepEqual(tokens, expected.tokens, JSON.stringify(options));
+        }
+      }
+    }
+  });
+
+  it("without any truncation follows the whole distribution", async () => {
+    const best = (await distribution(100)).slice(0, 20);
+    const rest = { token: -1, p: 1 - best.reduce((sum, { p }) => sum + p, 0) };
+    const counts = await histogram(OPEN, DRAWS);
+    for (const [token, count] of counts) {
+      if (!best.some((candidate) => candidate.token === token)) counts.set(-1, (counts.get(-1) ?? 0) + count);
+    }
+    // The 99.9 % quantile with 20 degrees.
+    assert.ok(chiSquare(counts, [...best, rest], DRAWS) < 45.3);
+  });
+
   it("with minP drops what is unlikely beside the best", async () => {
     const best = await distribution(100);
     const counts = await histogram({ ...OPEN, minP: 0.3 }, 400);

@@ -99,7 +99,7 @@ async function stress(load: LoadOptions, seed: number, file = TINY_STORIES): Pro
 const folder = mkdtempSync(path.join(os.tmpdir(), "coldstart-"));
 after(() => rmSync(folder, { recursive: true }));
 
-describe(`${REQUESTS} requests of random lengths, beginnings and cancellations over 32 sequences`, () => {
+describe(`${REQUESTS} requests of random lengths, beginnings and cancellations`, () => {
   it("deterministic: end with the tokens they have alone", () =>
     stress({ deterministic: true, parallel: 32, batchSize: 64 }, 1)).timeout(180_000);
 
@@ -126,6 +126,9 @@ describe(`${REQUESTS} requests of random lengths, beginnings and cancellations o
       );
     }).timeout(180_000);
   }
+
+  it("over 64 sequences in a large unified KV cache: likewise", () =>
+    stress({ parallel: 64, kvCache: { capacity: 4096 } }, 4)).timeout(180_000);
 
   it("in a split KV cache: likewise", () => stress({ parallel: 32, kvCache: { layout: "split" } }, 3)).timeout(180_000);
 });

@@ -7,6 +7,7 @@
 #include <string>
 
 #include "base/error.h"
+#include "engine/wide.h"
 
 namespace coldstart {
 
@@ -21,15 +22,8 @@ constexpr size_t kChunk = kLanes * kRows;
 constexpr size_t BlockOf(size_t token) { return token / kChunk * kLanes + token % kLanes; }
 constexpr size_t FirstOf(size_t block) { return block / kLanes * kChunk + block % kLanes; }
 
-// Compiled for wider registers as well, chosen when the addon is loaded: this pass over the whole vocabulary is most of
+// The maxima of whole chunks, into `maxima`; true when no logit is NaN. This pass over the whole vocabulary is most of
 // what choosing a token costs.
-#if defined(__x86_64__) && defined(__linux__) && defined(__GNUC__) && !defined(__clang__)
-#define COLDSTART_WIDE __attribute__((target_clones("avx512f", "avx2", "default"), optimize("O3")))
-#else
-#define COLDSTART_WIDE
-#endif
-
-// The maxima of whole chunks, into `maxima`; true when no logit is NaN.
 COLDSTART_WIDE bool FindMaxima(const float* logits, size_t chunks, float* maxima) {
   constexpr size_t kChains = 4;  // a maximum waits for the one before it: several at a time
   int32_t nan = 0;

@@ -111,6 +111,10 @@ void Sampler::BuildChain() {
   } else if (o.mirostat == 2) {
     add(llama_sampler_init_temp(o.temperature));
     add(llama_sampler_init_mirostat_v2(o.seed, o.mirostat_tau, o.mirostat_eta));
+  } else if (const bool any_number = o.top_k <= 0 || static_cast<size_t>(o.top_k) >= vocab_size_;
+             any_number && !needs_all && grammar_ == nullptr && o.typical_p >= 1.0f && o.xtc_probability <= 0.0f) {
+    draw_ = DrawOptions{.temperature = o.temperature, .top_p = o.top_p, .min_p = o.min_p};
+    random_.seed(o.seed);
   } else {
     if (o.top_k > 0) {
       if (needs_all) {
@@ -176,6 +180,10 @@ llama_token Sampler::Pick(const float* logits) {
     llama_sampler_apply(chain_.get(), &array);
     return array.data[array.selected].id;
   };
+  if (draw_) {
+    const double random = std::uniform_real_distribution<double>(0.0, 1.0)(random_);
+    return vocabulary_draw_.Pick(logits, vocab_size_, index_, *draw_, random);
+  }
   const auto k = static_cast<size_t>(preselect_k_);
   if (k > 0 && k < vocab_size_) {
     index_.LargestK(k, candidates_);

@@ -3,11 +3,14 @@
 
 #include <cstdint>
 #include <memory>
+#include <optional>
+#include <random>
 #include <string>
 #include <utility>
 #include <vector>
 
 #include "engine/logit_index.h"
+#include "engine/vocabulary_draw.h"
 #include "llama.h"
 
 namespace coldstart {
@@ -75,8 +78,11 @@ class Sampler {
   size_t vocab_size_;
   SamplerPtr chain_;
   SamplerPtr grammar_;
-  bool greedy_ = false;      // the chain would only pick the largest logit
-  int32_t preselect_k_ = 0;  // the chain starts from the k largest logits; 0: from all
+  bool greedy_ = false;              // the chain would only pick the largest logit
+  int32_t preselect_k_ = 0;          // the chain starts from the k largest logits; 0: from all
+  std::optional<DrawOptions> draw_;  // instead of the chain
+  std::mt19937 random_;              // the draw's; the numbers are those that the chain would have
+  VocabularyDraw vocabulary_draw_;
   LogitIndex index_;
   std::vector<llama_token_data> candidates_;
 };

@@ -11,6 +11,7 @@
 #include "engine/scheduler.h"
 #include "engine/text_stream.h"
 #include "engine/thread_governor.h"
+#include "engine/vocabulary_draw.h"
 #include "loading/gguf.h"
 #include "loading/load_mode.h"
 #include "loading/prefetch.h"
@@ -141,6 +142,25 @@ Napi::Value RunGuessLength(const Napi::CallbackInfo& info) {
   return guesses;
 }
 
+// drawToken(logits, temperature, topP, minP, randoms): tokens
+Napi::Value RunDrawToken(const Napi::CallbackInfo& info) {
+  const Napi::Env env = info.Env();
+  return AtEdge(env, [&]() -> Napi::Value {
+    const auto logits = info[0].As<Napi::Float32Array>();
+    const auto number = [&](uint32_t i) { return info[i].As<Napi::Number>(); };
+    const DrawOptions options{
+        .temperature = number(1).FloatValue(), .top_p = number(2).FloatValue(), .min_p = number(3).FloatValue()};
+    const auto randoms = info[4].As<Napi::Float64Array>();
+    LogitIndex index;
+    index.Build(logits.Data(), logits.ElementLength());
+    VocabularyDraw draw;
+    Napi::Array tokens = Napi::Array::New(env, randoms.ElementLength());
+    for (uint32_t i = 0; i < randoms.ElementLength(); ++i)
+      tokens.Set(i, draw.Pick(logits.Data(), logits.ElementLength(), index, options, randoms[i]));
+    return tokens;
+  });
+}
+
 // threadGovernor(most, [[wall, cpu]]): the threads in use after each
 Napi::Value RunThreadGovernor(const Napi::CallbackInfo& info) {
   const Napi::Env env = info.Env();
@@ -259,6 +279,7 @@ Napi::Object Init(Napi::Env env, Napi::Object exports) {
   exports.Set("textStream", Napi::Function::New<RunTextStream>(env, "textStream"));
   exports.Set("attention", Napi::Function::New<RunAttention>(env, "attention"));
   exports.Set("prefixTree", Napi::Function::New<RunPrefixTree>(env, "prefixTree"));
+  exports.Set("drawToken", Napi::Function::New<RunDrawToken>(env, "drawToken"));
   exports.Set("largestLogits", Napi::Function::New<RunLargestLogits>(env, "largestLogits"));
   exports.Set("guessLength", Napi::Function::New<RunGuessLength>(env, "guessLength"));
   exports.Set("threadGovernor", Napi::Function::New<RunThreadGovernor>(env, "threadGovernor"));

@@ -76,7 +76,7 @@ describe("attention", () => {
     ["f16", 2e-3],
     ["q8_0", 2e-2],
   ] as const) {
-    for (const tokens of [1, 3, 63, 70]) {
+    for (const tokens of [1, 3, 20, 63, 70]) {
       for (const [positions, share] of [
         [1, 1],
         [63, 1],
@@ -93,6 +93,37 @@ describe("attention", () => {
           }
         });
       }
+    }
+  }
+
+  /** Rows of as many sequences, which have a beginning in common and then take turns in the cache. */
+  function sequencesInOneCache(tokens: number, shared: number, own: number, headSize = 64): AttentionInput {
+    const positions = shared + own * tokens;
+    const shape = { headSize, tokens, positions, heads: 4, keyValueHeads: 2, type: "f16" };
+    const input = randomInput(shape, 0);
+    for (let t = 0; t < tokens; t++) {
+      for (let p = 0; p < positions; p++) {
+        input.shown[t * positions + p] = p < shared || (p - shared) % tokens === t ? 1 : 0;
+      }
+    }
+    return input;
+  }
+
+  for (const tokens of [8, 16, 40, 64, 100]) {
+    for (const [shared, own] of [
+      [0, 30],
+      [300, 5],
+      [64, 1],
+    ] as const) {
+      it(`of ${tokens} sequences with ${shared} positions in common and ${own} of their own`, () => {
+        for (const headSize of [16, 80]) {
+          const input = sequencesInOneCache(tokens, shared, own, headSize);
+          const got = testing.attention(input);
+          const error = largestError(got, attentionInF64(input));
+          assert.ok(error <= 2e-3, `head size ${headSize}: off by ${error}`);
+          for (const threads of [2, 3, 8]) assert.deepEqual(testing.attention({ ...input, threads }), got);
+        }
+      });
     }
   }
 

@@ -67,6 +67,8 @@ interface TestingAddon {
   ): { largest: number; top: number[] };
   /** Tokens guessed in each step, of which so many would have been right. */
   guessLength(right: number[]): number[];
+  /** The token for each random number. */
+  drawToken(logits: Float32Array, temperature: number, topP: number, minP: number, randoms: Float64Array): number[];
   /** Threads in use after each stretch of computing, given its seconds and CPU seconds. */
   threadGovernor(most: number, stretches: [wall: number, cpu: number][]): number[];
   /** Why files cannot be read past the page cache; empty if they can. */
