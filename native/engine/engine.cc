@@ -124,7 +124,7 @@ ModelPtr Engine::OpenModel() {
     options_.speculation.model.on_note = note;
     PrepareLoading(options_.speculation.model, CheckModelFiles(options_.speculation.model.path));
   }
-  if (options_.speculation.type == SpeculationOptions::Type::kMtp) CheckMtp(options_.model.path, *header_);
+  if (options_.speculation.type == SpeculationOptions::Type::kMtp) CheckMtp(*header_);
   ModelPtr model = LoadModel(options_.model, OnProgress());
   CheckCanGenerate(model.get());
   Complete(options_, model.get());

@@ -75,7 +75,7 @@ Generator::Generator(const EngineOptions& options, llama_model* model, Outbox& o
 
 std::vector<DeviceMemory> Generator::Memory() const {
   std::vector<DeviceMemory> memory = MemoryBreakdown(context_.get());
-  if (speculator_ && speculator_->context() != nullptr) Add(memory, MemoryBreakdown(speculator_->context()));
+  if (speculator_) speculator_->AddMemory(memory);
   return memory;
 }
 

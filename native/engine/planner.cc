@@ -2,14 +2,23 @@
 
 #include <utility>
 
+#include "loading/mtp_check.h"
+
 namespace coldstart {
 
 Demand Planner::Measure(EngineOptions options) const {
   const std::lock_guard lock(mutex_);
+  const bool mtp = options.speculation.type == SpeculationOptions::Type::kMtp;
+  if (mtp) CheckMtp(skeleton_.header());
   const ModelPtr model = LoadWithoutWeights(options.model, skeleton_);
   Complete(options, model.get());
   const ContextPtr context = CreateContext(model.get(), options.context);
-  return {.devices = MemoryBreakdown(context.get()),
+  std::vector<DeviceMemory> devices = MemoryBreakdown(context.get());
+  if (mtp) {
+    const ContextPtr heads = CreateContext(model.get(), OwnContextOptions(options.speculation, options.context));
+    AddContext(devices, heads.get());
+  }
+  return {.devices = std::move(devices),
           .layers = static_cast<uint32_t>(llama_model_n_layer(model.get())),
           .trained_context_length = static_cast<uint32_t>(llama_model_n_ctx_train(model.get())),
           .context_length = options.context_length,

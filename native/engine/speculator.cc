@@ -30,6 +30,19 @@ struct Speculator::Impl {
   void Forget();
 };
 
+ContextOptions OwnContextOptions(const SpeculationOptions& options, const ContextOptions& target) {
+  ContextOptions own = target;
+  own.unified = true;
+  own.outputs = target.parallel;
+  own.key_type = GGML_TYPE_F16;
+  own.value_type = GGML_TYPE_F16;
+  own.take_back = 0;
+  own.mtp = options.type == SpeculationOptions::Type::kMtp;
+  // Heads that are chained compute all tokens of a guess with each.
+  if (own.mtp) own.batch_size = std::max(own.batch_size, target.parallel * (options.draft_tokens + 1));
+  return own;
+}
+
 Speculator::Speculator(const SpeculationOptions& options, llama_context* target, const ContextOptions& context,
                        const std::function<bool(float)>& on_progress)
     : impl_(std::make_unique<Impl>()) {
@@ -45,12 +58,6 @@ Speculator::Speculator(const SpeculationOptions& options, llama_context* target,
     params.ngram_simple.size_n = static_cast<uint16_t>(options.match);
     params.ngram_simple.size_m = static_cast<uint16_t>(options.draft_tokens);
   } else {
-    ContextOptions draft = context;
-    draft.unified = true;
-    draft.outputs = context.parallel;
-    draft.key_type = GGML_TYPE_F16;
-    draft.value_type = GGML_TYPE_F16;
-    draft.take_back = 0;
     llama_model* model = nullptr;
     if (options.type == SpeculationOptions::Type::kDraft) {
       impl_->model = LoadModel(options.model, on_progress);
@@ -59,14 +66,12 @@ Speculator::Speculator(const SpeculationOptions& options, llama_context* target,
     } else {
       // llama_get_model() is for reading; a second context on the same model is what the heads are made for.
       model = const_cast<llama_model*>(llama_get_model(target));
-      draft.mtp = true;
-      // Heads that are chained compute all tokens of a guess with each.
-      draft.batch_size = std::max(draft.batch_size, context.parallel * (options.draft_tokens + 1));
       params.types = {COMMON_SPECULATIVE_TYPE_DRAFT_MTP};
       params.draft.backend_sampling = false;
     }
-    impl_->context = CreateContext(model, draft);
-    if (draft.mtp) impl_->heads.emplace(llama_get_memory(impl_->context.get()), context.parallel);
+    impl_->context = CreateContext(model, OwnContextOptions(options, context));
+    if (options.type == SpeculationOptions::Type::kMtp)
+      impl_->heads.emplace(llama_get_memory(impl_->context.get()), context.parallel);
     params.draft.n_max = static_cast<int32_t>(options.draft_tokens);
     params.draft.p_min = options.min_probability;
     params.draft.ctx_tgt = target;
@@ -83,7 +88,11 @@ Speculator::Speculator(const SpeculationOptions& options, llama_context* target,
 
 Speculator::~Speculator() = default;
 
-const llama_context* Speculator::context() const { return impl_->context.get(); }
+void Speculator::AddMemory(std::vector<DeviceMemory>& memory) const {
+  if (impl_->context == nullptr) return;
+  if (impl_->model == nullptr) return AddContext(memory, impl_->context.get());
+  Add(memory, MemoryBreakdown(impl_->context.get()));
+}
 
 void Speculator::SetThreads(uint32_t threads) {
   const auto count = static_cast<int32_t>(threads);

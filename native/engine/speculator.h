@@ -12,6 +12,7 @@
 
 #include "engine/batch.h"
 #include "loading/loaded_model.h"
+#include "loading/memory_breakdown.h"
 
 namespace coldstart {
 
@@ -23,6 +24,9 @@ struct SpeculationOptions {
   ModelOptions model;            // kDraft
   float min_probability = 0.5f;  // kDraft, kMtp: a guess ends before a token less likely than this
 };
+
+// The context of the draft model or of the heads, beside one with these options.
+ContextOptions OwnContextOptions(const SpeculationOptions& options, const ContextOptions& target);
 
 class Speculator {
  public:
@@ -64,8 +68,8 @@ class Speculator {
   // Fills in the guesses; they may be empty.
   void Guess(std::vector<Text>& texts);
 
-  // Of the draft model; null without one.
-  const llama_context* context() const;
+  // Adds what it takes itself.
+  void AddMemory(std::vector<DeviceMemory>& memory) const;
 
   void SetThreads(uint32_t threads);
 

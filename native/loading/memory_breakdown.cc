@@ -58,6 +58,12 @@ std::vector<DeviceMemory> MemoryBreakdown(const llama_context* context) {
   return devices;
 }
 
+void AddContext(std::vector<DeviceMemory>& sum, const llama_context* context) {
+  std::vector<DeviceMemory> memory = MemoryBreakdown(context);
+  for (DeviceMemory& device : memory) device.weights = 0;
+  Add(sum, memory);
+}
+
 void Add(std::vector<DeviceMemory>& sum, const std::vector<DeviceMemory>& more) {
   for (const DeviceMemory& device : more) {
     const auto found =

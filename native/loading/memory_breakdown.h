@@ -24,6 +24,9 @@ struct DeviceMemory {
 // Of a model loaded without weights: what would be allocated.
 std::vector<DeviceMemory> MemoryBreakdown(const llama_context* context);
 
+// Adds what another context of the same model takes.
+void AddContext(std::vector<DeviceMemory>& sum, const llama_context* context);
+
 // Adds what another model takes. `layers` stays that of the first.
 void Add(std::vector<DeviceMemory>& sum, const std::vector<DeviceMemory>& more);
 

@@ -1,26 +1,21 @@
 #include "loading/mtp_check.h"
 
 #include <algorithm>
+#include <string>
 #include <string_view>
 #include <unordered_set>
-#include <utility>
 #include <vector>
 
 #include "base/error.h"
 #include "llama.h"
-#include "loading/preflight.h"
 
 namespace coldstart {
 
 namespace {
 
-std::unordered_set<std::string> TensorNames(const std::string& path, const GgufFile& first) {
+std::unordered_set<std::string> TensorNames(const GgufFile& file) {
   std::unordered_set<std::string> names;
-  for (const GgufTensor& tensor : first.tensors) names.insert(tensor.name);
-  const std::vector<std::string> parts = PartPaths(path, first);
-  for (size_t i = 1; i < parts.size(); ++i) {
-    for (GgufTensor& tensor : ReadGguf(*OpenFile(parts[i])).tensors) names.insert(std::move(tensor.name));
-  }
+  for (const GgufTensor& tensor : file.tensors) names.insert(tensor.name);
   return names;
 }
 
@@ -59,18 +54,17 @@ const std::vector<MtpNeeds>& AllMtpNeeds() {
 
 }  // namespace
 
-void CheckHasTrunk(const std::string& path, const GgufFile& file) {
-  if (MtpLayers(file) == 0 || TensorNames(path, file).contains("blk.0.attn_norm.weight")) return;
+void CheckHasTrunk(const GgufFile& file) {
+  if (MtpLayers(file) == 0 || TensorNames(file).contains("blk.0.attn_norm.weight")) return;
   throw Error(ErrorCode::kUnsupportedModel,
               "This file has only a model's heads for multi-token prediction, not its other layers.",
-              "Load the model itself; with speculative { type: \"mtp\" }, one that contains its heads.",
-              {{"path", path}});
+              "Load the model itself; with speculative { type: \"mtp\" }, one that contains its heads.");
 }
 
-void CheckMtp(const std::string& path, const GgufFile& file) {
+void CheckMtp(const GgufFile& file) {
   const std::string architecture = file.String("general.architecture");
   const auto fail = [&](const std::string& what, const std::string& remedy) {
-    throw Error(ErrorCode::kUnsupportedModel, what, remedy, {{"path", path}, {"architecture", architecture}});
+    throw Error(ErrorCode::kUnsupportedModel, what, remedy, {{"architecture", architecture}});
   };
   const std::string other = "Use speculative { type: \"lookup\" } or { type: \"draft\" }, or none.";
   const uint64_t heads = MtpLayers(file);
@@ -95,7 +89,7 @@ void CheckMtp(const std::string& path, const GgufFile& file) {
   if (architecture == "deepseek2" && file.Find("deepseek2.attention.temperature_scale") != nullptr) {
     fail("llama.cpp cannot use heads for multi-token prediction with attention.temperature_scale.", other);
   }
-  const std::unordered_set<std::string> names = TensorNames(path, file);
+  const std::unordered_set<std::string> names = TensorNames(file);
   const uint64_t layers = file.Unsigned(architecture + ".block_count", 0);
   std::vector<std::string_view> wanted = {"nextn.eh_proj", "nextn.enorm", "nextn.hnorm"};
   wanted.insert(wanted.end(), needs->tensors.begin(), needs->tensors.end());

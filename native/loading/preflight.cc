@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <array>
+#include <iterator>
 #include <string>
 #include <string_view>
 #include <unordered_set>
@@ -110,8 +111,11 @@ GgufFile CheckModelFiles(const std::string& path) {
   CheckHeader(file);
   CheckVocabulary(file);
   const std::vector<std::string> parts = PartPaths(path, file);
-  for (size_t part = 1; part < parts.size(); ++part) ReadGguf(*OpenFile(parts[part]));
-  CheckHasTrunk(path, file);
+  for (size_t i = 1; i < parts.size(); ++i) {
+    GgufFile part = ReadGguf(*OpenFile(parts[i]));
+    std::move(part.tensors.begin(), part.tensors.end(), std::back_inserter(file.tensors));
+  }
+  CheckHasTrunk(file);
   return file;
 }
 

@@ -19,7 +19,8 @@ std::vector<std::string> PartPaths(const std::string& path, const GgufFile& firs
 void CheckHeader(const GgufFile& file);
 
 // Reads the header of the model at `path` and checks it; of a split model also of every other part, which must lie
-// beside it under the usual names (x-00001-of-00003.gguf). Returns the first part's header.
+// beside it under the usual names (x-00001-of-00003.gguf). Returns the first part's header,
+// with the tensors of all parts.
 // Throws kModelNotFound, kInvalidGguf, kUnsupportedModel.
 GgufFile CheckModelFiles(const std::string& path);
 

@@ -1,11 +1,14 @@
 #include "loading/skeleton.h"
 
+#include <algorithm>
 #include <cerrno>
 #include <cstring>
+#include <iterator>
 #include <string_view>
 #include <utility>
 
 #include "base/error.h"
+#include "loading/mtp_check.h"
 #include "loading/preflight.h"
 
 #if defined(_WIN32)
@@ -162,8 +165,11 @@ Skeleton::Skeleton(GgufFile first, const std::vector<Open>& parts, bool header_o
   Writer writer(header_, *source);
   writer.AddTensors(header_, alignment);
   for (size_t i = 1; i < parts.size(); ++i) {
-    writer.AddTensors(ReadGguf(*parts[i](), {.header_only = header_only}), alignment);
+    GgufFile part = ReadGguf(*parts[i](), {.header_only = header_only});
+    writer.AddTensors(part, alignment);
+    std::move(part.tensors.begin(), part.tensors.end(), std::back_inserter(header_.tensors));
   }
+  CheckHasTrunk(header_);
   const std::string bytes = writer.Header(alignment);
   file_.reset(OpenNameless());
   if (file_ == nullptr) ThrowSystemError("No temporary file could be made");

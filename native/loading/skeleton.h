@@ -23,7 +23,7 @@ class Skeleton {
 
   // A nameless sparse file as long as the model; only its header is there.
   std::FILE* file() const { return file_.get(); }
-  const GgufFile& header() const { return header_; }  // of the first part
+  const GgufFile& header() const { return header_; }  // of the first file, with the tensors of all
 
  private:
   struct CloseFile {
