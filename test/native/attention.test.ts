@@ -127,6 +127,17 @@ describe("attention", () => {
     }
   }
 
+  it("of a prompt, where each token sees those before it, is the same with any number of threads", () => {
+    for (const tokens of [17, 64, 130, 200]) {
+      const shape = { headSize: 64, tokens, positions: 256, heads: 4, keyValueHeads: 2, type: "f16" };
+      const input = randomInput(shape, 1);
+      for (let i = 0; i < input.shown.length; i++) input.shown[i] = i % 256 <= Math.floor(i / 256) ? 1 : 0;
+      const got = testing.attention(input);
+      assert.ok(largestError(got, attentionInF64(input)) <= 2e-3);
+      for (const threads of [2, 3]) assert.deepEqual(testing.attention({ ...input, threads }), got);
+    }
+  });
+
   it("of one token is the same bit by bit with any number of threads", () => {
     for (const positions of [300, 512, 1000, 2049]) {
       const shape = { headSize: 64, tokens: 1, positions, heads: 6, keyValueHeads: 3, type: "f16" };
