@@ -44,7 +44,8 @@ std::vector<DeviceMemory> MemoryBreakdown(const llama_context* context) {
     const FreeMemory memory = MemoryOf(device);
     ggml_backend_reg_t backend = ggml_backend_dev_backend_reg(device);
     return devices.emplace_back(DeviceMemory{name, backend == nullptr ? "" : ggml_backend_reg_name(backend),
-                                             memory.total, memory.free, 0, 0, 0, 0});
+                                             ggml_backend_dev_description(device), memory.total, memory.free, 0, 0, 0,
+                                             0});
   };
   for (const auto& [type, bytes] : llama_get_memory_breakdown(context)) {
     DeviceMemory& memory = find(DeviceOf(type));
