@@ -212,11 +212,11 @@ describe("a model in a process of its own", () => {
       await assert.rejects(mortal.generate(PROMPT, ENDLESS).result, coldstartError("ENGINE_CRASHED"));
       if (process.platform !== "linux") return; // Where its number is known before it is loaded.
       const others = childrenOf(process.pid);
-      const kill = () => {
-        for (const pid of childrenOf(process.pid)) if (!others.includes(pid)) process.kill(pid, "SIGKILL");
-      };
       const loading = loadIsolated();
-      kill();
+      loading.catch(() => undefined);
+      const mine = () => childrenOf(process.pid).filter((pid) => !others.includes(pid));
+      await until(() => mine().length > 0);
+      for (const pid of mine()) process.kill(pid, "SIGKILL");
       await assert.rejects(loading, coldstartError("ENGINE_CRASHED"));
     });
   });

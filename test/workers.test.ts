@@ -5,7 +5,7 @@ import { execFile } from "node:child_process";
 import { mkdtempSync, readdirSync, rmSync, statSync, truncateSync, writeFileSync } from "node:fs";
 import os from "node:os";
 import path from "node:path";
-import { loadModel, type GenerateOptions, type LoadOptions } from "../lib/index.js";
+import { loadModel, planModel, type GenerateOptions, type LoadOptions } from "../lib/index.js";
 import { parseEndpoint } from "../lib/workers/endpoint.js";
 import { probeWorker } from "../lib/workers/probe.js";
 import { coldstartError } from "./support/errors.js";
@@ -51,7 +51,8 @@ describe("workers", () => {
       assert.equal(placement.gpuLayers, 5);
       assert.notEqual(placement.pid, process.pid);
       assert.deepEqual(placement.notes, []);
-      const [remote, cpu] = placement.devices;
+      const [cpu, remote] = placement.devices;
+      assert.equal(placement.reasons.devices, "those of the workers");
       assert.deepEqual(
         [remote?.name, remote?.backend, remote?.description, cpu?.backend],
         ["RPC0", "RPC", a.endpoint, "CPU"],
@@ -75,6 +76,17 @@ describe("workers", () => {
       const restored = model.session();
       await restored.restore(await session.snapshot());
       assert.deepEqual((await restored.generate(undefined, GREEDY).result).tokens, greedy);
+    });
+  });
+
+  it("are part of a plan", async () => {
+    const options = { workers: [a.endpoint, b.endpoint], threads: 1 };
+    const plan = await planModel(TINY_STORIES, options);
+    const ofPlan = plan.devices.map(({ description, weights, kvCache }) => ({ description, weights, kvCache }));
+    assert.equal(plan.fits && plan.gpuLayers, 5);
+    await withModel(options, async ({ placement }) => {
+      const loaded = placement.devices.map(({ description, weights, kvCache }) => ({ description, weights, kvCache }));
+      assert.deepEqual(loaded, ofPlan);
     });
   });
 
