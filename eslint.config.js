@@ -5,7 +5,7 @@ import tseslint from "typescript-eslint";
 const unused = ["error", { varsIgnorePattern: "^_" }];
 const NODE_GLOBALS = [
   "AbortController", "AbortSignal", "Buffer", "URL", "__dirname", "console", "module", "performance", "process",
-  "require", "setTimeout",
+  "require", "setInterval", "setTimeout",
 ]; // prettier-ignore
 
 export default tseslint.config(

@@ -145,6 +145,14 @@ async function loadAll(): Promise<Backend[]> {
   return backends;
 }
 
+/** Paths of the plugins in use, for another process that is to have the same devices. */
+export async function loadedPlugins(): Promise<string[]> {
+  const backends = await listBackends();
+  return backends
+    .filter(({ status, path: file }) => status === "loaded" && file !== addonPath())
+    .map((one) => one.path);
+}
+
 function builtIn(): Backend[] {
   const backends: Backend[] = [];
   for (const { backend: name, name: device } of native().listDevices()) {

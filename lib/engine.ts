@@ -24,6 +24,11 @@ export interface RequestListener {
 /** Engines with something under way. The addon holds them weakly, so that a forgotten model can be collected. */
 const busy = new Set<Engine>();
 
+/** Where an engine is: in this process, or in one of its own (isolation/remote-engine.ts). */
+export type StartEngine = (options: NativeEngineOptions, onEvents: (events: NativeEvent[]) => void) => NativeEngine;
+
+const startHere: StartEngine = (options, onEvents) => new (native().Engine)(options, onEvents);
+
 export class Engine {
   /** Resolves when the model is loaded. */
   readonly loaded: Promise<NativeLoaded>;
@@ -40,13 +45,13 @@ export class Engine {
   #ended: ColdstartError | undefined;
   #nextId = 1;
 
-  constructor(options: NativeEngineOptions, onProgress: (fraction: number) => void) {
+  constructor(options: NativeEngineOptions, onProgress: (fraction: number) => void, start: StartEngine = startHere) {
     this.#onProgress = onProgress;
     this.#settleLoaded = withResolvers<NativeLoaded>();
     this.#closed = withResolvers<undefined>();
     this.loaded = this.#settleLoaded.promise;
     const weak = new WeakRef(this);
-    this.#native = new (native().Engine)(options, (events) => {
+    this.#native = start(options, (events) => {
       const engine = weak.deref();
       if (engine) engine.#receive(events);
     });

@@ -19,6 +19,9 @@
  * | `NUMERIC_ERROR` | the model computed NaN or infinite logits |
  * | `ABORTED` | an `AbortSignal` ended loading |
  * | `DISPOSED` | the model was disposed |
+ * | `WORKER_UNREACHABLE` | a machine of `workers` does not answer |
+ * | `WORKER_MISMATCH` | a machine of `workers` runs another release, or something else |
+ * | `ENGINE_CRASHED` | the process of an isolated model ended unexpectedly |
  * | `NATIVE_ADDON_MISSING` | the native addon is not built for this machine |
  * | `INTERNAL` | a defect of coldstart or llama.cpp |
  */
@@ -39,6 +42,9 @@ export type ErrorCode =
   | "NUMERIC_ERROR"
   | "ABORTED"
   | "DISPOSED"
+  | "WORKER_UNREACHABLE"
+  | "WORKER_MISMATCH"
+  | "ENGINE_CRASHED"
   | "NATIVE_ADDON_MISSING"
   | "INTERNAL";
 

@@ -29,6 +29,7 @@ export interface Reserves {
 export interface Device {
   name: string;
   backend: string;
+  description: string;
   /** Bytes. */
   total: number;
   /** Bytes that can be had now. */

@@ -1,16 +1,20 @@
 import { randomInt } from "node:crypto";
+import { loadedPlugins } from "./backends.js";
 import { withAvailableMemory } from "./devices.js";
-import { Engine } from "./engine.js";
+import { Engine, type StartEngine } from "./engine.js";
 import { ColdstartError } from "./errors.js";
 import { fingerprint } from "./fingerprint.js";
 import { reserveOf } from "./fit.js";
-import { checkLoad, type LoadOptions, type PlacementWishes } from "./load-options.js";
+import { RemoteEngine } from "./isolation/remote-engine.js";
+import { checkLoad, type CheckedLoad, type LoadOptions, type PlacementWishes } from "./load-options.js";
+import { withPlanning, type Planning } from "./planning.js";
 import { Model, type Placement } from "./model.js";
 import type { NativeEngineOptions, NativeLoaded } from "./native.js";
 import { outOfMemory, refuseHopeless, rungs } from "./out-of-memory.js";
 import { Placer, type Placed } from "./place.js";
 import type { SnapshotOrigin } from "./snapshot.js";
 import { version } from "./version.js";
+import type { Worker } from "./workers/probe.js";
 
 /**
  * Loads a GGUF model. Of a split model, give the first file.
@@ -19,26 +23,54 @@ import { version } from "./version.js";
  * model goes is decided before its weights are read (see `planModel()`).
  *
  * Rejects with `MODEL_NOT_FOUND`, `INVALID_GGUF`, `UNSUPPORTED_MODEL`, `INVALID_OPTION`, `OUT_OF_MEMORY`,
- * `BACKEND_UNAVAILABLE` (with `strict`), `LOAD_FAILED`, `ABORTED`, `NATIVE_ADDON_MISSING`.
+ * `BACKEND_UNAVAILABLE` (with `strict`), `LOAD_FAILED`, `WORKER_UNREACHABLE`, `WORKER_MISMATCH`, `ENGINE_CRASHED`,
+ * `ABORTED`, `NATIVE_ADDON_MISSING`.
  */
 export async function loadModel(path: string | URL, options: LoadOptions = {}): Promise<Model> {
   const checked = checkLoad(path, options);
-  const { wishes, seed, onProgress, signal } = checked;
-  const placer = new Placer(checked.native.path, checked);
+  const { signal } = checked;
   if (signal?.aborted) throw aborted(signal);
+  const model = await withPlanning(checked, (planning, workers) => load(checked, planning, workers)).catch(
+    (error: unknown) => {
+      throw signal?.aborted ? aborted(signal) : error;
+    },
+  );
+  for (const note of model.placement.notes) process.emitWarning(note, { type: "ColdstartWarning" });
+  return model;
+}
+
+async function load(checked: CheckedLoad, planning: Planning, workers: Worker[]): Promise<Model> {
+  const { wishes, seed, onProgress, signal } = checked;
+  const placer = new Placer(checked.native.path, checked, planning);
   const placed = await placer.place();
 
   const start = async (candidate: Placed): Promise<Model> => {
     refuseHopeless(candidate.plan);
-    const { engine, loaded } = await open(candidate.native, onProgress, signal);
-    return toModel(engine, candidate, wishes, loaded, seed);
+    const where = await placeToStart(checked, candidate.native, workers);
+    const { engine, loaded } = await open(candidate.native, onProgress, signal, where.start);
+    return toModel(engine, candidate, wishes, loaded, seed, where.pid());
   };
-  const model = await start(placed).catch((error: unknown) => {
+  return start(placed).catch((error: unknown) => {
     if (!isOutOfMemory(error)) throw error;
     return wishes.retry ? retry(placer, placed, error, start) : Promise.reject(outOfMemory(error, placed.plan));
   });
-  for (const note of model.placement.notes) process.emitWarning(note, { type: "ColdstartWarning" });
-  return model;
+}
+
+/** In this process, or in one of its own that has the same backends. */
+async function placeToStart(
+  { isIsolated }: CheckedLoad,
+  { devices }: NativeEngineOptions,
+  workers: Worker[],
+): Promise<{ start: StartEngine | undefined; pid: () => number }> {
+  if (!isIsolated) return { start: undefined, pid: () => process.pid };
+  const backends = devices.length === 0 ? [] : await loadedPlugins();
+  let pid = process.pid;
+  const start: StartEngine = (options, onEvents) => {
+    const remote = new RemoteEngine(options, backends, devices.length === 0 ? [] : workers, onEvents);
+    pid = remote.pid ?? pid;
+    return remote;
+  };
+  return { start, pid: () => pid };
 }
 
 /** Down the ladder, one rung after the other, as far as it has to be. */
@@ -71,17 +103,19 @@ async function open(
   native: NativeEngineOptions,
   onProgress: LoadOptions["onProgress"],
   signal: AbortSignal | undefined,
+  startEngine: StartEngine | undefined,
 ): Promise<{ engine: Engine; loaded: NativeLoaded }> {
   if (signal?.aborted) throw aborted(signal);
   let thrown: { error: unknown } | undefined;
-  const engine = new Engine(native, (fraction) => {
+  const report = (fraction: number) => {
     try {
       onProgress?.(fraction);
     } catch (error) {
       thrown ??= { error };
       void engine.close();
     }
-  });
+  };
+  const engine = new Engine(native, report, startEngine);
   const abort = () => void engine.close();
   signal?.addEventListener("abort", abort, { once: true });
   try {
@@ -105,7 +139,11 @@ function aborted(signal: AbortSignal): ColdstartError {
   });
 }
 
-function toPlacement({ native, plan }: Placed, { reserves }: PlacementWishes, loaded: NativeLoaded): Placement {
+function toPlacement(
+  { native, plan }: Placed,
+  { reserves }: PlacementWishes,
+  loaded: NativeLoaded,
+): Omit<Placement, "pid"> {
   const { contextLength, trainedContextLength } = loaded;
   const notes = [...plan.notes, ...loaded.notes];
   if (contextLength > trainedContextLength) {
@@ -137,11 +175,12 @@ function toModel(
   wishes: PlacementWishes,
   loaded: NativeLoaded,
   seed: number | undefined,
+  pid: number,
 ): Model {
   const { native } = placed;
   const { header, trainedContextLength } = loaded;
   const text = (key: string) => (typeof header.metadata[key] === "string" ? header.metadata[key] : undefined);
-  const placement = toPlacement(placed, wishes, loaded);
+  const placement = { ...toPlacement(placed, wishes, loaded), pid };
   let next = seed;
   const nextSeed = () => {
     if (next === undefined) return randomInt(2 ** 32 - 1);

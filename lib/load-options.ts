@@ -9,6 +9,7 @@ import { readContainer } from "./machine/container.js";
 import { thisMachine } from "./machine/files.js";
 import type { NativeEngineOptions } from "./native.js";
 import { invalidOption, OptionReader } from "./options.js";
+import { parseEndpoint } from "./workers/endpoint.js";
 
 /** Types of a KV cache's keys and values: fewer bits, less memory, some loss. */
 export type KvCacheType = "f32" | "f16" | "bf16" | "q8_0" | "q4_0" | "q4_1" | "iq4_nl" | "q5_0" | "q5_1";
@@ -22,7 +23,7 @@ export interface LoadOptions {
    * Default: the same, and at most 8192.
    */
   contextLength?: number | "auto";
-  /** Layers to put on GPUs, the output layer counted; `"max"`: all. Default `"auto"`: as many as fit. */
+  /** Layers to put on GPUs and workers, the output layer counted; `"max"`: all. Default `"auto"`: as many as fit. */
   gpuLayers?: number | "max" | "auto";
   /** GPUs to use, by their names in `listDevices()`, in this order. Default: all, integrated ones only if there is no other. */
   devices?: string[];
@@ -134,6 +135,17 @@ export interface LoadOptions {
    * - `"mtp"`: what the model's own heads for multi-token prediction say, where it was trained and converted with them.
    */
   speculative?: SpeculativeOptions;
+  /**
+   * Machines to put layers on beside this one, `"host:port"` each: they run `coldstart worker`. Nothing is encrypted and
+   * nobody is asked who they are: see docs/workers.md. Layers are shared out over the workers' devices and this machine's
+   * GPUs. Implies `isolation: "process"`.
+   */
+  workers?: readonly string[];
+  /**
+   * `"process"`: the model is in a process of its own. When that crashes, the generations under way and all later calls
+   * fail with `ENGINE_CRASHED`, and the application lives. Default `"none"`.
+   */
+  isolation?: "none" | "process";
   /** Generations without a seed use this one, then the next higher, and so on: a run of the program can be repeated. Default: random. */
   seed?: number;
   /** Called with 0..1 while loading. If it throws, loading ends with that error. */
@@ -172,7 +184,7 @@ export type SpeculativeOptions =
 const NAMES = [
   "contextLength", "gpuLayers", "devices", "splitMode", "tensorSplit", "mainDevice", "tensorOverrides", "cpuMoeLayers",
   "kvOffload", "memory", "strict", "onOutOfMemory", "loadMode", "prefetch", "mlock", "checkTensors", "threads", "batchSize", "prefillBudget", "parallel", "maxQueue",
-  "kvCache", "prefixCache", "deterministic", "speculative", "flashAttention", "seed", "onProgress", "signal",
+  "kvCache", "prefixCache", "deterministic", "speculative", "flashAttention", "workers", "isolation", "seed", "onProgress", "signal",
 ] as const satisfies readonly (keyof LoadOptions)[]; // prettier-ignore
 
 const KV_TYPES = [
@@ -190,6 +202,8 @@ const FLASH_ATTENTION = { auto: -1, false: 0, true: 1 } as const;
 const INT32_MAX = 2 ** 31 - 1;
 // llama.cpp's LLAMA_MAX_SEQ, less the one that states are saved through, and one to share a prefix from.
 const MAX_PARALLEL = 254;
+// llama.cpp's GGML_RPC_MAX_SERVERS
+const MAX_WORKERS = 16;
 /** @internal */
 export const DEFAULT_PARALLEL = 8;
 /** @internal Most tokens of a context that nobody asked for. */
@@ -222,13 +236,24 @@ export interface CheckedLoad {
   seed: number | undefined;
   onProgress: LoadOptions["onProgress"];
   signal: AbortSignal | undefined;
+  /** Endpoints. */
+  workers: string[];
+  /** Whether the engine is to be in a process of its own. */
+  isIsolated: boolean;
 }
 
 /** Throws `INVALID_OPTION`. */
 export function checkLoad(path: unknown, options: LoadOptions): CheckedLoad {
   const read = new OptionReader(options, NAMES);
   const notes: string[] = [];
+  const workers = checkWorkers(read);
+  const isolation = read.choice("isolation", ["none", "process"] as const, workers.length > 0 ? "process" : "none");
+  if (workers.length > 0 && isolation === "none") {
+    throw invalidOption("isolation", isolation, '"process" with workers: llama.cpp ends the process when one is lost');
+  }
   return {
+    workers,
+    isIsolated: isolation === "process",
     native: checkEngineOptions(toPath(path), read),
     wishes: checkWishes(read),
     notes,
@@ -314,6 +339,21 @@ function checkOverrides(read: OptionReader): [pattern: string, device: string][]
     overrides.push([String.raw`blk\.(${numbers})${experts}`, "CPU"]);
   }
   return overrides;
+}
+
+/** The endpoints of workers, each once. */
+function checkWorkers(read: OptionReader): string[] {
+  const wanted = read.raw("workers") ?? [];
+  if (!Array.isArray(wanted) || wanted.length > MAX_WORKERS) {
+    throw invalidOption("workers", wanted, `an array of at most ${MAX_WORKERS} "host:port"`);
+  }
+  const endpoints = wanted.map((endpoint: unknown, i) => {
+    const { host, port } = parseEndpoint(`workers[${i}]`, endpoint);
+    return `${host}:${port}`;
+  });
+  const twice = endpoints.find((endpoint, i) => endpoints.indexOf(endpoint) !== i);
+  if (twice !== undefined) throw invalidOption("workers", twice, "named once: a worker serves one client at a time");
+  return endpoints;
 }
 
 function checkEngineOptions(path: string, read: OptionReader): NativeEngineOptions {
@@ -445,7 +485,7 @@ function checkGpuLayers(read: OptionReader): number | "max" | "auto" | undefined
  * Threads beyond the number of cores only spin: with hyperthreads, half of the logical processors. Threads beyond a container's
  * quota are stopped in the middle of a step, and all others wait for them.
  */
-function defaultThreads(): number {
+export function defaultThreads(): number {
   const processors = os.availableParallelism();
   const cores = hasHyperthreads() ? Math.floor(processors / 2) : processors;
   return Math.max(1, Math.min(cores, Math.floor(readContainer(thisMachine).cpuQuota ?? cores)));

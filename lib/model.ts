@@ -52,6 +52,8 @@ export interface Placement extends Plan {
   prefetch: boolean;
   /** Most CPU threads; `status()` says how many are in use. */
   threads: number;
+  /** The process that the model is in: this one, or with `isolation: "process"` its own. */
+  pid: number;
 }
 
 export interface ModelStatus {

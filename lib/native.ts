@@ -154,6 +154,7 @@ export interface NativeLoaded {
 export interface NativeDeviceMemory {
   name: string;
   backend: string;
+  description: string;
   memoryTotal: number;
   memoryFree: number;
   weights: number;
@@ -311,6 +312,18 @@ export interface NativeAddon {
   forgetFile(path: string): Promise<number | undefined>;
   /** The parts of a split model, or the file itself. */
   modelFiles(path: string): Promise<string[]>;
+  /** Adds a worker's devices to this process, for good. Ends the process when it cannot: try the worker first. */
+  addWorker(endpoint: string): Promise<void>;
+  /** Serves devices until the process ends; `onEnd` says why that cannot be. An empty `cacheDirectory` means none. */
+  serveWorker(
+    endpoint: string,
+    cacheDirectory: string,
+    threads: number,
+    devices: string[],
+    onEnd: (error: ColdstartError) => void,
+  ): void;
+  /** Of llama.cpp's RPC protocol: `"7.0.0"`. */
+  rpcVersion(): string;
   setErrorClass(errorClass: typeof ColdstartError): void;
   shutdownEngines(): void;
   versions(): { llamaCpp: string; ggml: string; systemInfo: string; buildType: string; compiler: string };

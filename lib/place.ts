@@ -1,17 +1,12 @@
 // Decides where a model goes, before a byte of its weights is read.
 
-import { listBackends, whyNoGpu } from "./backends.js";
+import { whyNoGpu } from "./backends.js";
 import { withAvailableMemory } from "./devices.js";
 import { ColdstartError } from "./errors.js";
 import { fit, reserveOf, type Choice, type Demand, type Device, type Fit, type Wishes } from "./fit.js";
 import { DEFAULT_CONTEXT, DEFAULT_PARALLEL, type CheckedLoad, type PlacementWishes } from "./load-options.js";
-import {
-  native,
-  type NativeDevice,
-  type NativeDeviceMemory,
-  type NativeEngineOptions,
-  type NativePlanner,
-} from "./native.js";
+import type { Planning, Planner } from "./planning.js";
+import type { NativeDevice, NativeDeviceMemory, NativeEngineOptions } from "./native.js";
 import { invalidOption } from "./options.js";
 import { formatBytes } from "./units.js";
 
@@ -19,8 +14,10 @@ import { formatBytes } from "./units.js";
 export interface DevicePlan {
   /** `"CPU"`, `"CUDA0"`, … */
   name: string;
-  /** `"CPU"`, `"CUDA"`, … */
+  /** `"CPU"`, `"CUDA"`, …; `"RPC"` of a worker. */
   backend: string;
+  /** `"AMD EPYC"`, `"NVIDIA H100"`, …; of a worker's device the worker's `"host:port"`. */
+  description: string;
   /** Layers whose weights are there; the output layer is not counted. */
   layers: number;
   /** Memory of the device. */
@@ -70,14 +67,16 @@ export interface Placed {
 /** Decides on loading the model at `source`, or the one with these headers. */
 export class Placer {
   readonly #checked: CheckedLoad;
-  readonly #planner: NativePlanner;
-  readonly #draft: NativePlanner | undefined;
+  readonly #planning: Planning;
+  readonly #planner: Planner;
+  readonly #draft: Planner | undefined;
 
-  constructor(source: string | Uint8Array[], checked: CheckedLoad) {
+  constructor(source: string | Uint8Array[], checked: CheckedLoad, planning: Planning) {
     this.#checked = checked;
-    this.#planner = new (native().Planner)(source);
+    this.#planning = planning;
+    this.#planner = planning.planner(source);
     const { speculation, draftModel } = checked.native;
-    if (speculation === "draft") this.#draft = new (native().Planner)(draftModel);
+    if (speculation === "draft") this.#draft = planning.planner(draftModel);
   }
 
   /**
@@ -142,10 +141,8 @@ export class Placer {
 
   async #chooseGpus(notes: string[]): Promise<NativeDevice[]> {
     const { wishes } = this.#checked;
-    const backends = await listBackends();
-    const all = native()
-      .listDevices()
-      .filter(({ type }) => type === "gpu" || type === "igpu");
+    const backends = await this.#planning.backends();
+    const all = (await this.#planning.devices()).filter(({ type }) => type === "gpu" || type === "igpu");
     if (wishes.devices) {
       return wishes.devices.map((name) => {
         const device = all.find((one) => one.name === name);
@@ -291,7 +288,7 @@ function add(devices: Device[], more: Device): void {
 const MEASURED_CELLS = 2 ** 21;
 
 /** llama.cpp's own answer, and beyond that the straight line that it follows. */
-async function measureAnyLength(planner: NativePlanner, options: NativeEngineOptions) {
+async function measureAnyLength(planner: Planner, options: NativeEngineOptions) {
   const pools = options.kvUnified && !options.deterministic ? 1 : options.parallel;
   const cells = options.kvCells || options.contextLength * pools;
   if (cells <= MEASURED_CELLS) return planner.measure(options);
@@ -355,6 +352,8 @@ function toPlan(
 function whyDevices(wishes: PlacementWishes, devices: NativeDevice[]): string {
   if (wishes.devices) return "as asked";
   if (wishes.gpuLayers === 0) return "none is asked for: gpuLayers is 0";
+  const workers = devices.filter(({ backend }) => backend === "RPC").length;
+  if (workers > 0) return devices.length > workers ? "those of the workers, and all GPUs" : "those of the workers";
   return devices.length === 0 ? "there is no GPU" : "all GPUs";
 }
 

@@ -1,6 +1,7 @@
 import type { Demand } from "./fit.js";
 import { inspectGguf } from "./inspect-gguf.js";
 import { checkLoad, toPath, type LoadOptions } from "./load-options.js";
+import { withPlanning } from "./planning.js";
 import { invalidOption } from "./options.js";
 import { Placer, type Plan } from "./place.js";
 
@@ -40,9 +41,10 @@ export async function planModel(
   if (projectorBytes > 0) {
     checked.notes.push("The projector's buffers for intermediate results are not counted: they depend on the images.");
   }
-  const placer = new Placer(headers ?? checked.native.path, checked);
-  const { plan } = await placer.place((demand) => addExtras(demand, adapterBytes, projectorBytes));
-  return plan;
+  return withPlanning(checked, async (planning) => {
+    const placer = new Placer(headers ?? checked.native.path, checked, planning);
+    return (await placer.place((demand) => addExtras(demand, adapterBytes, projectorBytes))).plan;
+  });
 }
 
 async function weightBytes(path: string | URL): Promise<number> {

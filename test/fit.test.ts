@@ -24,6 +24,7 @@ function measureOn(machine: Machine) {
     const device = (name: string, free: number, layers: number) => ({
       name,
       backend: name === "CPU" ? "CPU" : "CUDA",
+      description: name,
       total: free,
       free,
       weights: layers * machine.layerBytes,

@@ -1,29 +1,8 @@
 import assert from "node:assert/strict";
-import { spawn } from "node:child_process";
-import { fileURLToPath } from "node:url";
 import { Worker } from "node:worker_threads";
 import { loadModel, type Model } from "../lib/index.js";
 import { PROMPT, STORIES_260K, TINY_STORIES, withModel } from "./support/models.js";
-
-/** Runs a script of test/fixtures in a process of its own; the script uses the built package. */
-async function runFixture(
-  script: string,
-  args: string[] = [],
-): Promise<{ code: number | null; signal: string | null; out: string; err: string }> {
-  const child = spawn(process.execPath, [
-    "--expose-gc",
-    fileURLToPath(new URL(`fixtures/${script}`, import.meta.url)),
-    ...args,
-  ]);
-  let out = "";
-  let err = "";
-  child.stdout.on("data", (data: Buffer) => (out += data.toString()));
-  child.stderr.on("data", (data: Buffer) => (err += data.toString()));
-  const [code, signal] = await new Promise<[number | null, string | null]>((resolve) =>
-    child.on("close", (...result) => resolve(result as [number | null, string | null])),
-  );
-  return { code, signal, out, err };
-}
+import { runFixture } from "./support/processes.js";
 
 describe("life cycle", () => {
   it("frees everything: memory stays put over many rounds of load, generate, dispose", async () => {

@@ -4,6 +4,7 @@
 import { Command, CommanderError, Option } from "commander";
 import { readFileSync } from "node:fs";
 import { ColdstartError } from "../errors.js";
+import { DEFAULT_ENDPOINT } from "../workers/endpoint.js";
 import { EXIT } from "./exit-codes.js";
 import { parseNumber } from "./parse.js";
 
@@ -51,10 +52,35 @@ program
   .addOption(gpuLayersOption())
   .option("--threads <n>", "CPU threads", parseNumber)
   .addOption(new Option("--load-mode <mode>", "how weights are read").choices(["auto", "mmap", "copy", "direct"]))
+  .option("--workers <host:port...>", "machines that run `coldstart worker`, to put layers on")
+  .option("--isolation <kind>", '"process" runs the model in a process of its own')
   .option("--json", "one JSON event a line instead of text")
   .option("-q, --quiet", "no progress and no statistics")
   .action(async (...args) =>
     (await import("./run.js")).run(...(args as Parameters<(typeof import("./run.js"))["run"]>)),
+  );
+
+program
+  .command("worker")
+  .description("Serve this machine's devices to models of other machines, over llama.cpp's RPC.")
+  .option(
+    "-l, --listen <host:port>",
+    "an IPv4 address of this machine and a port; the next port is used too, to say what this worker is",
+    DEFAULT_ENDPOINT,
+  )
+  .option("--allow-remote", "listen on an address that other machines can reach; there is no authentication")
+  .option("--devices <names...>", "devices to serve (default: the GPUs, or without one the CPU)")
+  .option("--threads <n>", "CPU threads", parseNumber)
+  .option("--cache <folder>", "where large tensors are kept, so that they are sent once")
+  .option("--no-cache", "keep none")
+  .addHelpText(
+    "after",
+    `
+The protocol has no authentication and no encryption. Without --allow-remote only this machine can connect; from others,
+use a tunnel: ssh -N -L 50052:127.0.0.1:50052 -L 50053:127.0.0.1:50053 user@worker`,
+  )
+  .action(async (options) =>
+    (await import("./worker.js")).worker(options as import("./worker.js").WorkerCommandOptions, version),
   );
 
 program

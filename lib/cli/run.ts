@@ -24,12 +24,14 @@ interface RunOptions {
   gpuLayers?: number | "max" | "auto";
   threads?: number;
   loadMode?: LoadMode;
+  workers?: string[];
+  isolation?: "none" | "process";
   json?: boolean;
   quiet?: boolean;
 }
 
 export async function run(path: string, options: RunOptions): Promise<void> {
-  const { contextLength, gpuLayers, threads, loadMode } = options;
+  const { contextLength, gpuLayers, threads, workers, isolation, loadMode } = options;
   const { maxTokens, temperature, topK, topP, minP, repeatPenalty, seed, stop } = options;
   const grammar = options.grammarFile === undefined ? undefined : readGrammar(options.grammarFile);
   const prompt = options.prompt ?? (await readAll(process.stdin));
@@ -41,7 +43,7 @@ export async function run(path: string, options: RunOptions): Promise<void> {
 
   const model = await loadWithProgress(
     path,
-    given({ contextLength, gpuLayers, threads, loadMode, signal: interrupt.signal }),
+    given({ contextLength, gpuLayers, threads, workers, isolation, loadMode, signal: interrupt.signal }),
     options,
   );
   const loadMs = performance.now() - started;

@@ -8,6 +8,7 @@
 #include "addon/machine.h"
 #include "addon/nvidia.h"
 #include "addon/planner_object.h"
+#include "addon/worker.h"
 
 namespace coldstart {
 
@@ -26,6 +27,9 @@ Napi::Object Init(Napi::Env env, Napi::Object exports) {
   exports.Set("modelFiles", Napi::Function::New<ListModelFiles>(env, "modelFiles"));
   exports.Set("shutdownEngines", Napi::Function::New<ShutdownEngines>(env, "shutdownEngines"));
   exports.Set("setErrorClass", Napi::Function::New<SetErrorClass>(env, "setErrorClass"));
+  exports.Set("addWorker", Napi::Function::New<AddWorker>(env, "addWorker"));
+  exports.Set("serveWorker", Napi::Function::New<ServeWorker>(env, "serveWorker"));
+  exports.Set("rpcVersion", Napi::Function::New<RpcVersion>(env, "rpcVersion"));
   exports.Set("versions", Napi::Function::New<Versions>(env, "versions"));
   return exports;
 }

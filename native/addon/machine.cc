@@ -51,6 +51,7 @@ Napi::Array ToJs(Napi::Env env, const std::vector<DeviceMemory>& devices) {
     Napi::Object device = Napi::Object::New(env);
     device.Set("name", memory.name);
     device.Set("backend", memory.backend);
+    device.Set("description", memory.description);
     device.Set("memoryTotal", static_cast<double>(memory.total));
     device.Set("memoryFree", static_cast<double>(memory.free));
     device.Set("weights", static_cast<double>(memory.weights));

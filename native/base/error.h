@@ -27,6 +27,7 @@ enum class ErrorCode {
   kQueueFull,
   kSpillFailed,
   kBackendUnavailable,
+  kWorkerUnreachable,
   kInternal,
 };
 

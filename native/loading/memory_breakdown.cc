@@ -20,6 +20,13 @@ ggml_backend_dev_t DeviceOf(ggml_backend_buffer_type_t type) {
   return device == nullptr || ggml_backend_buft_is_host(type) ? HostDevice() : device;
 }
 
+// The place of a device in the list of them all.
+size_t PlaceOf(const std::string& name) {
+  size_t i = 0;
+  while (i < ggml_backend_dev_count() && ggml_backend_dev_name(ggml_backend_dev_get(i)) != name) ++i;
+  return i;
+}
+
 // A mapped file counts from the first to the last tensor in host memory, with those in between that are elsewhere.
 uint64_t WeightsInHostMemory(const llama_model* model) {
   uint64_t bytes = 0;
@@ -44,7 +51,8 @@ std::vector<DeviceMemory> MemoryBreakdown(const llama_context* context) {
     const FreeMemory memory = MemoryOf(device);
     ggml_backend_reg_t backend = ggml_backend_dev_backend_reg(device);
     return devices.emplace_back(DeviceMemory{name, backend == nullptr ? "" : ggml_backend_reg_name(backend),
-                                             memory.total, memory.free, 0, 0, 0, 0});
+                                             ggml_backend_dev_description(device), memory.total, memory.free, 0, 0, 0,
+                                             0});
   };
   for (const auto& [type, bytes] : llama_get_memory_breakdown(context)) {
     DeviceMemory& memory = find(DeviceOf(type));
@@ -55,6 +63,9 @@ std::vector<DeviceMemory> MemoryBreakdown(const llama_context* context) {
   for (int32_t layer = 0; layer < llama_model_n_layer(model); ++layer) ++find(model->dev_layer(layer)).layers;
   DeviceMemory& host = find(HostDevice());
   host.weights = std::min(host.weights, WeightsInHostMemory(model));
+  // llama.cpp's order is that of pointers.
+  std::sort(devices.begin(), devices.end(),
+            [](const DeviceMemory& a, const DeviceMemory& b) { return PlaceOf(a.name) < PlaceOf(b.name); });
   return devices;
 }
 

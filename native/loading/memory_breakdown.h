@@ -13,12 +13,13 @@ namespace coldstart {
 struct DeviceMemory {
   std::string name;  // of the device, "CPU" for host memory
   std::string backend;
-  uint64_t total;     // bytes, of the device
-  uint64_t free;      // bytes, now
-  uint64_t weights;   // bytes allocated or mapped
-  uint64_t kv_cache;  // bytes
-  uint64_t compute;   // bytes
-  uint32_t layers;    // whose weights are there, the output layer not counted
+  std::string description;  // of a worker's device, its endpoint
+  uint64_t total;           // bytes, of the device
+  uint64_t free;            // bytes, now
+  uint64_t weights;         // bytes allocated or mapped
+  uint64_t kv_cache;        // bytes
+  uint64_t compute;         // bytes
+  uint32_t layers;          // whose weights are there, the output layer not counted
 };
 
 // Of a model loaded without weights: what would be allocated.
