@@ -25,7 +25,7 @@ export type { PciGpu } from "./machine/pci.js";
 export type { KvCacheType, LoadMode, LoadOptions, SpeculativeOptions } from "./load-options.js";
 export { Model, type ModelInfo, type ModelStatus, type Placement } from "./model.js";
 export { planModel, type PlanOptions } from "./plan.js";
-export type { DevicePlan, Plan } from "./place.js";
+export type { DevicePlan, Plan } from "./placement/plan.js";
 export type { MetadataArray, MetadataValue } from "./native.js";
 export { Session } from "./session.js";
 export { version, type Versions } from "./version.js";

@@ -1,4 +1,4 @@
-import { toPath } from "./load-options.js";
+import { toPath } from "./check-load.js";
 import { native, type MetadataValue } from "./native.js";
 import { OptionReader } from "./options.js";
 

@@ -9,7 +9,7 @@ import { findPciGpus, type PciGpu } from "./machine/pci.js";
 import { fileToMeasure } from "./machine/model-files.js";
 import { native } from "./native.js";
 import { OptionReader } from "./options.js";
-import { toPath } from "./load-options.js";
+import { toPath } from "./check-load.js";
 
 export interface InspectMachineOptions {
   /** Measure how fast all cores together read from memory, which keeps them busy for about a second. Default false. */

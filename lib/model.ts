@@ -3,7 +3,7 @@ import { checkGenerate, checkTokens, type GenerateOptions, type Prompt } from ".
 import { Generation } from "./generation.js";
 import type { MetadataValue } from "./native.js";
 import { invalidOption, OptionReader } from "./options.js";
-import type { Plan } from "./place.js";
+import type { Plan } from "./placement/plan.js";
 import { Session } from "./session.js";
 import type { SnapshotOrigin } from "./snapshot.js";
 

@@ -176,7 +176,6 @@ export interface NativeDemand {
 
 export interface NativePlanner {
   measure(options: NativeEngineOptions): Promise<NativeDemand>;
-  header(): Promise<GgufHeader>;
 }
 
 export interface NativeChunk {

@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import fc from "fast-check";
-import { fit, reserveOf, type Choice, type Demand, type Wishes } from "../lib/fit.js";
+import { fit, reserveOf, type Choice, type Demand, type Wishes } from "../lib/placement/fit.js";
 
 const GIB = 2 ** 30;
 

@@ -1,5 +1,5 @@
 import type { KvCacheType, LoadOptions } from "../load-options.js";
-import type { DevicePlan, Plan } from "../place.js";
+import type { DevicePlan, Plan } from "../placement/plan.js";
 import { planModel, type PlanOptions } from "../plan.js";
 import { formatBytes, formatTable } from "./format.js";
 import { given } from "./given.js";

@@ -1,8 +1,8 @@
 // Devices and plans of a process of its own, which may end without taking the application with it.
 
 import { listBackends, type Backend } from "../backends.js";
-import type { Planning, Planner } from "../planning.js";
 import type { NativeDevice, NativeDemand } from "../native.js";
+import type { Planning, Planner } from "../placement/planning.js";
 import type { Worker } from "../workers/probe.js";
 import { Child } from "./child.js";
 

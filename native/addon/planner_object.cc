@@ -7,7 +7,6 @@
 #include <vector>
 
 #include "addon/errors.h"
-#include "addon/gguf_convert.h"
 #include "addon/machine.h"
 #include "addon/options.h"
 #include "engine/planner.h"
@@ -34,9 +33,7 @@ class LazyPlanner {
 };
 
 Napi::Function PlannerObject::Define(Napi::Env env) {
-  return DefineClass(
-      env, "Planner",
-      {InstanceMethod<&PlannerObject::Measure>("measure"), InstanceMethod<&PlannerObject::Header>("header")});
+  return DefineClass(env, "Planner", {InstanceMethod<&PlannerObject::Measure>("measure")});
 }
 
 PlannerObject::PlannerObject(const Napi::CallbackInfo& info) : Napi::ObjectWrap<PlannerObject>(info) {
@@ -70,14 +67,6 @@ Napi::Value PlannerObject::Measure(const Napi::CallbackInfo& info) {
       object.Set("kvCells", demand.kv_cells);
       return object;
     };
-    return PromiseWorker<decltype(work), decltype(to_js)>::Start(info.Env(), std::move(work), std::move(to_js));
-  });
-}
-
-Napi::Value PlannerObject::Header(const Napi::CallbackInfo& info) {
-  return AtEdge(info.Env(), [&]() -> Napi::Value {
-    auto work = [planner = planner_] { return planner->get().header(); };
-    auto to_js = [](Napi::Env env, const GgufFile& file) -> Napi::Value { return ToJs(env, file); };
     return PromiseWorker<decltype(work), decltype(to_js)>::Start(info.Env(), std::move(work), std::move(to_js));
   });
 }

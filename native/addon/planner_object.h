@@ -19,8 +19,6 @@ class PlannerObject : public Napi::ObjectWrap<PlannerObject> {
  private:
   // measure(options): Promise<NativeDemand>, for an engine's options
   Napi::Value Measure(const Napi::CallbackInfo& info);
-  // header(): Promise<GgufHeader>
-  Napi::Value Header(const Napi::CallbackInfo& info);
 
   std::shared_ptr<LazyPlanner> planner_;
 };

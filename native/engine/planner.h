@@ -27,8 +27,6 @@ class Planner {
   // Any thread. Throws kInvalidOption, kUnsupportedModel, kLoadFailed.
   Demand Measure(EngineOptions options) const;
 
-  const GgufFile& header() const { return skeleton_.header(); }
-
  private:
   Skeleton skeleton_;
   mutable std::mutex mutex_;  // the skeleton's file has one position

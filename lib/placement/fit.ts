@@ -1,6 +1,6 @@
 // Finds the most that fits: layers on GPUs, context, sequences. Pure: what something takes is asked of `measure`.
 
-import type { NativeDemand } from "./native.js";
+import type { NativeDemand } from "../native.js";
 
 /** What is decided. */
 export interface Choice {
@@ -26,7 +26,7 @@ export interface Reserves {
   leaveFree: number;
 }
 
-export interface Device {
+export interface DeviceDemand {
   name: string;
   backend: string;
   description: string;
@@ -42,7 +42,7 @@ export interface Device {
 }
 
 export interface Demand extends Omit<NativeDemand, "devices"> {
-  devices: Device[];
+  devices: DeviceDemand[];
 }
 
 export interface Fit {
@@ -61,7 +61,7 @@ const CONTEXT_STEP = 256;
 const ALL_LAYERS = 2 ** 31 - 1;
 
 /** Bytes of a device that are not to be used. */
-export function reserveOf(device: Device, reserves: Reserves): number {
+export function reserveOf(device: DeviceDemand, reserves: Reserves): number {
   const left = device.backend === "CPU" ? 0 : reserves.leaveFree * device.total;
   return Math.ceil(left + reserves.headroom * device.compute);
 }

@@ -1,9 +1,10 @@
 // What to do when there is not enough memory: say so, or try with less.
 
-import { ColdstartError } from "./errors.js";
-import type { NativeEngineOptions } from "./native.js";
-import { shortfalls, type Placed, type Placer, type Plan } from "./place.js";
-import { formatBytes } from "./units.js";
+import { ColdstartError } from "../errors.js";
+import type { NativeEngineOptions } from "../native.js";
+import { formatBytes } from "../units.js";
+import type { Placed, Placer } from "./placer.js";
+import { shortfalls, type Plan } from "./plan.js";
 
 const SMALL_BATCH = 64;
 const LEAST_CONTEXT = 512;

@@ -1,19 +1,11 @@
-// What plans are made with.
+// Plans made in this process, or with workers in one of its own.
 
-import { listBackends, loadedPlugins, type Backend } from "./backends.js";
-import { RemotePlanning } from "./isolation/remote-planning.js";
-import type { CheckedLoad } from "./load-options.js";
-import { native, type NativeDevice, type NativePlanner } from "./native.js";
-import { probeWorker, workerNotes, type Worker } from "./workers/probe.js";
-
-export type Planner = Pick<NativePlanner, "measure">;
-
-/** The devices that there are, and what llama.cpp would allocate on them. */
-export interface Planning {
-  backends(): Promise<Backend[]>;
-  devices(): Promise<NativeDevice[]>;
-  planner(source: string | Uint8Array[]): Planner;
-}
+import { listBackends, loadedPlugins } from "../backends.js";
+import type { CheckedLoad } from "../check-load.js";
+import { RemotePlanning } from "../isolation/remote-planning.js";
+import { native } from "../native.js";
+import { probeWorker, workerNotes, type Worker } from "../workers/probe.js";
+import type { Planning } from "./planning.js";
 
 const planningHere: Planning = {
   backends: listBackends,

@@ -1,0 +1,203 @@
+// Decides where a model goes, before a byte of its weights is read.
+
+import { whyNoGpu } from "../backends.js";
+import { DEFAULT_CONTEXT, DEFAULT_PARALLEL, type CheckedLoad, type PlacementWishes } from "../check-load.js";
+import { withAvailableMemory } from "../devices.js";
+import { ColdstartError } from "../errors.js";
+import type { NativeDevice, NativeDeviceMemory, NativeEngineOptions } from "../native.js";
+import { invalidOption } from "../options.js";
+import { fit, reserveOf, type Choice, type Demand, type Fit, type Wishes } from "./fit.js";
+import type { DeviceDemand } from "./fit.js";
+import { checkRows, defaultGpus, mainDevice, names, tensorSplit } from "./gpus.js";
+import { add, draftOptions, measureAnyLength } from "./measure.js";
+import type { Plan } from "./plan.js";
+import type { Planning, Planner } from "./planning.js";
+import { whyContext, whyDevices, whyLayers } from "./reasons.js";
+
+/** A plan, and the engine's options that carry it out. */
+export interface Placed {
+  native: NativeEngineOptions;
+  plan: Plan;
+}
+
+/** Decides on loading the model at `source`, or the one with these headers. */
+export class Placer {
+  readonly #checked: CheckedLoad;
+  readonly #planning: Planning;
+  readonly #planner: Planner;
+  readonly #draft: Planner | undefined;
+
+  constructor(source: string | Uint8Array[], checked: CheckedLoad, planning: Planning) {
+    this.#checked = checked;
+    this.#planning = planning;
+    this.#planner = planning.planner(source);
+    const { speculation, draftModel } = checked.native;
+    if (speculation === "draft") this.#draft = planning.planner(draftModel);
+  }
+
+  /**
+   * The best that fits. `fits` is false in the plan where nothing does.
+   *
+   * With `strict`, rejects with `BACKEND_UNAVAILABLE` or `OUT_OF_MEMORY` where something would fall back.
+   */
+  async place(extra: (demand: Demand) => void = () => undefined): Promise<Placed> {
+    const { wishes, notes: given } = this.#checked;
+    const notes = [...given];
+    const gpus = wishes.gpuLayers === 0 ? [] : await this.#chooseGpus(notes);
+    const placed = await this.#placeOn(gpus, notes, extra);
+    if (gpus.length === 0 || placed.plan.gpuLayers > 0 || typeof wishes.gpuLayers === "number") return placed;
+    // A GPU without a layer would still be used for large batches, and take memory for that.
+    this.#fallBack(notes, "OUT_OF_MEMORY", `No layer fits ${names(gpus)}: all are on the CPU.`);
+    return this.#placeOn([], notes, extra);
+  }
+
+  async #placeOn(devices: NativeDevice[], notes: string[], extra: (demand: Demand) => void): Promise<Placed> {
+    const { wishes } = this.#checked;
+    checkRows(this.#checked.native, devices);
+    const options: NativeEngineOptions = {
+      ...this.#checked.native,
+      devices: devices.map(({ name }) => name),
+      mainDevice: mainDevice(wishes.mainDevice, devices),
+      tensorSplit: tensorSplit(wishes, devices),
+    };
+    const measure = async (choice: Choice) => {
+      const demand = await this.#measure({ ...options, ...choice });
+      extra(demand);
+      return demand;
+    };
+    const found = await fit(measure, toWishes(wishes, devices), wishes.reserves, canMap(options));
+    // What does not fit into memory has to stay in the file.
+    if (found.paging && options.loadMode === "auto") options.loadMode = "mmap";
+    const { contextLength } = found.demand;
+    const plan = toPlan(found, options, wishes, contextLength, notes);
+    plan.reasons.devices = whyDevices(wishes, devices);
+    this.#complain(found, plan);
+    return { native: { ...options, ...found.choice, contextLength }, plan };
+  }
+
+  /** What an engine with these options would take. */
+  async measure(options: NativeEngineOptions): Promise<Demand> {
+    return this.#measure(options);
+  }
+
+  async #measure(options: NativeEngineOptions): Promise<Demand> {
+    const demand = await measureAnyLength(this.#planner, options);
+    const devices = demand.devices.map((memory) => this.#toDevice(memory));
+    if (this.#draft) {
+      const draft = await measureAnyLength(this.#draft, draftOptions(options, demand.kvCells));
+      for (const memory of draft.devices) add(devices, this.#toDevice(memory));
+    }
+    return { ...demand, devices };
+  }
+
+  #toDevice(memory: NativeDeviceMemory): DeviceDemand {
+    const { memoryTotal: total, memoryFree, ...rest } = withAvailableMemory(memory);
+    return { ...rest, total, free: Math.min(memoryFree, this.#checked.wishes.limits[memory.name] ?? Infinity) };
+  }
+
+  async #chooseGpus(notes: string[]): Promise<NativeDevice[]> {
+    const { wishes } = this.#checked;
+    const backends = await this.#planning.backends();
+    const all = (await this.#planning.devices()).filter(({ type }) => type === "gpu" || type === "igpu");
+    if (wishes.devices) {
+      return wishes.devices.map((name) => {
+        const device = all.find((one) => one.name === name);
+        if (device) return device;
+        throw invalidOption(
+          "devices",
+          name,
+          all.length === 0 ? `left out: ${whyNoGpu(backends)}` : `among ${names(all)}`,
+        );
+      });
+    }
+    const chosen = defaultGpus(all);
+    if (chosen.length === 0) {
+      const why = whyNoGpu(backends);
+      const asked = wishes.gpuLayers === "max" || typeof wishes.gpuLayers === "number";
+      if (asked || backends.some(({ status }) => status === "refused")) {
+        this.#fallBack(
+          notes,
+          "BACKEND_UNAVAILABLE",
+          `${asked ? `gpuLayers is ${wishes.gpuLayers}, and no GPU was found` : "No GPU is used"}: ${why}. All layers are on the CPU.`,
+        );
+      }
+    }
+    return chosen;
+  }
+
+  /** A note, or with `strict` an error. */
+  #fallBack(notes: string[], code: "BACKEND_UNAVAILABLE" | "OUT_OF_MEMORY", what: string): void {
+    if (this.#checked.wishes.strict) {
+      throw new ColdstartError(code, what, {
+        remedy: "Correct it, or load without strict to go on all the same.",
+        details: { strict: true },
+      });
+    }
+    notes.push(what);
+  }
+
+  #complain({ paging, demand }: Fit, plan: Plan): void {
+    const { wishes } = this.#checked;
+    const { notes } = plan;
+    if (paging) {
+      this.#fallBack(
+        notes,
+        "OUT_OF_MEMORY",
+        "The weights in host memory are larger than what is free of it: they are read from the disk again and again, which is slow.",
+      );
+    }
+    const usual = Math.min(demand.trainedContextLength, DEFAULT_CONTEXT);
+    if (wishes.contextLength === undefined && plan.contextLength < usual && this.#checked.native.kvCells === 0) {
+      this.#fallBack(notes, "OUT_OF_MEMORY", `contextLength is ${plan.contextLength} instead of ${usual}: memory.`);
+    }
+  }
+}
+
+/** Whether weights may stay in the file, to be read when they are used. */
+function canMap({ loadMode, mlock }: NativeEngineOptions): boolean {
+  return (loadMode === "auto" || loadMode === "mmap") && !mlock;
+}
+
+function toWishes(wishes: PlacementWishes, devices: NativeDevice[]): Wishes {
+  const layers = wishes.gpuLayers ?? "auto";
+  const context = wishes.contextLength;
+  return {
+    gpuLayers: devices.length === 0 ? 0 : layers === "max" ? 2 ** 31 - 1 : layers,
+    contextLength:
+      typeof context === "number" ? context : { atMost: context === "auto" ? 2 ** 31 - 1 : DEFAULT_CONTEXT },
+    parallel: wishes.parallel ?? { atMost: DEFAULT_PARALLEL },
+  };
+}
+
+function toPlan(
+  found: Fit,
+  options: NativeEngineOptions,
+  wishes: PlacementWishes,
+  contextLength: number,
+  notes: string[],
+): Plan {
+  const { choice, demand } = found;
+  const layers = demand.layers + 1;
+  const gpuLayers = options.devices.length === 0 ? 0 : Math.min(choice.gpuLayers, layers);
+  return {
+    fits: found.fits,
+    contextLength,
+    gpuLayers,
+    layers,
+    parallel: choice.parallel,
+    kvCache: { layout: options.kvUnified ? "unified" : "split", capacity: demand.kvCells },
+    devices: demand.devices.map((device) => ({ ...device, reserve: reserveOf(device, wishes.reserves) })),
+    reasons: {
+      devices: "",
+      gpuLayers: whyLayers(wishes, gpuLayers, layers, options.devices),
+      contextLength: whyContext(wishes, contextLength, demand, options),
+      parallel:
+        wishes.parallel !== undefined
+          ? "as asked"
+          : choice.parallel === DEFAULT_PARALLEL
+            ? "the default"
+            : "as many as fit",
+    },
+    notes,
+  };
+}
