@@ -87,12 +87,24 @@ async function stress(load: LoadOptions, seed: number, file = TINY_STORIES): Pro
 
   // Each has the tokens that it has alone.
   let checked = 0;
+  let ties = 0;
   for (const [i, one] of kinds.entries()) {
     const alone = (await model.generate(texts[i]!, options(one)).result).tokens;
-    assert.deepEqual(together[i], alone.slice(0, together[i]!.length), `request ${i}`);
-    checked += together[i]!.length;
+    const got = together[i]!;
+    const same = got.findIndex((token, k) => token !== alone[k]);
+    if (load.deterministic || same < 0) assert.deepEqual(got, alone.slice(0, got.length), `request ${i}`);
+    else {
+      // Sums are rounded otherwise in company: of two tokens that are as likely, the other one may be taken.
+      const before = [...texts[i]!, ...alone.slice(0, same)];
+      const { logprobs } = await model.generate(before, { ...options(one), maxTokens: 1, logprobs: 5 }).result;
+      const likely = logprobs![0]!.top.filter(({ logprob }) => logprob > logprobs![0]!.top[0]!.logprob - 1e-3);
+      assert.ok(likely.some(({ token }) => token === got[same]), `request ${i}, token ${same}`); // prettier-ignore
+      ties++;
+    }
+    checked += got.length;
   }
   assert.ok(checked > 10 * REQUESTS);
+  assert.ok(ties <= REQUESTS / 100, `${ties} near ties`);
   await model.dispose();
 }
 
