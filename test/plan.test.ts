@@ -16,6 +16,7 @@ import path from "node:path";
 import { inspectGguf, loadModel, planModel, type LoadOptions, type Plan, type PlanOptions } from "../lib/index.js";
 import { coldstartError } from "./support/errors.js";
 import { root, TINY_STORIES, withModel } from "./support/models.js";
+import { tensorBytes, writeGguf } from "./support/gguf-writer.js";
 import { inProcess } from "./support/plugins.js";
 import { F16, Q4_0, randomModel, randomModelOf } from "./support/random-model.js";
 
@@ -102,6 +103,23 @@ describe("planModel()", () => {
     await assert.rejects(planModel(Buffer.from("no header"), CPU), coldstartError("INVALID_GGUF"));
   });
 
+  it("plans a model of 70 billion weights from its header", async () => {
+    const header = headerOf({
+      width: 8192,
+      layers: 80,
+      heads: 64,
+      keyValueHeads: 8,
+      feedForward: 28_672,
+      vocabulary: 128_256,
+    });
+    const plan = await planModel(header, { ...CPU, contextLength: 8192, memory: { limits: { CPU: 16 * 2 ** 30 } } });
+    assert.deepEqual([plan.fits, plan.layers, cpu(plan).layers], [false, 81, 80]);
+    // 4.5 bits a weight
+    assert.ok(Math.abs(cpu(plan).weights / (70.55e9 * (4.5 / 8)) - 1) < 0.02, String(cpu(plan).weights));
+    assert.equal(cpu(plan).kvCache, 8192 * 80 * 2 * 8 * 128 * 2);
+    assert.match(plan.notes.join(), /read from the disk again and again/);
+  });
+
   it("counts all parts of a split model", async function () {
     const parts = path.join(root, "build", "cmake", "bin", "llama-gguf-split");
     const prefix = path.join(folder, "part");
@@ -160,6 +178,56 @@ describe("planModel()", () => {
     await refused({ ...CPU, mainDevice: "CUDA7" }, /mainDevice/);
   });
 });
+
+interface LargeShape {
+  width: number;
+  layers: number;
+  heads: number;
+  keyValueHeads: number;
+  feedForward: number;
+  vocabulary: number;
+}
+
+/** The header of a llama model in Q4_0, without weights. */
+function headerOf({ width, layers, heads, keyValueHeads, feedForward, vocabulary }: LargeShape): Buffer {
+  let offset = 0;
+  const tensor = (name: string, type: number, ...shape: number[]) => {
+    const found = { name, type, shape, data: new Uint8Array(0), offset };
+    offset += Math.ceil(tensorBytes(found) / 32) * 32;
+    return found;
+  };
+  const keyValueWidth = (width / heads) * keyValueHeads;
+  const tensors = [tensor("token_embd.weight", Q4_0, width, vocabulary), tensor("output_norm.weight", 0, width)];
+  tensors.push(tensor("output.weight", Q4_0, width, vocabulary));
+  for (let i = 0; i < layers; i++) {
+    for (const [name, ...shape] of [
+      ["attn_q", width, width],
+      ["attn_k", width, keyValueWidth],
+      ["attn_v", width, keyValueWidth],
+      ["attn_output", width, width],
+      ["ffn_gate", width, feedForward],
+      ["ffn_up", width, feedForward],
+      ["ffn_down", feedForward, width],
+    ] as const)
+      tensors.push(tensor(`blk.${i}.${name}.weight`, Q4_0, ...shape));
+    for (const name of ["attn_norm", "ffn_norm"]) tensors.push(tensor(`blk.${i}.${name}.weight`, 0, width));
+  }
+  const number = (key: string, value: number) => ({ key: `llama.${key}`, type: "uint32", value }) as const;
+  return writeGguf({
+    metadata: [
+      { key: "general.architecture", type: "string", value: "llama" },
+      number("context_length", 131_072),
+      number("embedding_length", width),
+      number("block_count", layers),
+      number("feed_forward_length", feedForward),
+      number("attention.head_count", heads),
+      number("attention.head_count_kv", keyValueHeads),
+      number("vocab_size", vocabulary),
+      { key: "llama.attention.layer_norm_rms_epsilon", type: "float32", value: 1e-5 },
+    ],
+    tensors,
+  });
+}
 
 function withoutFree({ devices, ...plan }: Plan) {
   return { ...plan, devices: devices.map((device) => ({ ...device, free: 0 })) };
