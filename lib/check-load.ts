@@ -1,15 +1,12 @@
 // Checks the options of loadModel() and makes them into the engine's.
 
 import fs from "node:fs";
-import os from "node:os";
 import { resolve } from "node:path";
 import { fileURLToPath } from "node:url";
 import type { KvCacheType, LoadOptions } from "./load-options.js";
-import { readContainer } from "./machine/container.js";
-import { thisMachine } from "./machine/files.js";
+import { defaultThreads } from "./machine/threads.js";
 import type { NativeEngineOptions } from "./native.js";
 import { invalidOption, OptionReader } from "./options.js";
-import type { Reserves } from "./placement/fit.js";
 import { parseEndpoint } from "./workers/endpoint.js";
 
 const NAMES = [
@@ -40,6 +37,14 @@ export const DEFAULT_PARALLEL = 8;
 /** @internal Most tokens of a context that nobody asked for. */
 export const DEFAULT_CONTEXT = 8192;
 const MIB = 2 ** 20;
+
+/** What is kept free. */
+export interface Reserves {
+  /** Share of the buffers for intermediate results that is kept free in addition. */
+  headroom: number;
+  /** Share of a GPU's memory that is left free. */
+  leaveFree: number;
+}
 
 /** Where a model should go; see lib/placement/placer.ts. */
 export interface PlacementWishes {
@@ -310,23 +315,4 @@ function checkDirectory(directory: string): string {
 function checkGpuLayers(read: OptionReader): number | "max" | "auto" | undefined {
   const wanted = read.raw("gpuLayers");
   return wanted === "max" || wanted === "auto" ? wanted : read.integer("gpuLayers", 0, INT32_MAX, undefined);
-}
-
-/**
- * Threads beyond the number of cores only spin: with hyperthreads, half of the logical processors. Threads beyond a container's
- * quota are stopped in the middle of a step, and all others wait for them.
- */
-export function defaultThreads(): number {
-  const processors = os.availableParallelism();
-  const cores = hasHyperthreads() ? Math.floor(processors / 2) : processors;
-  return Math.max(1, Math.min(cores, Math.floor(readContainer(thisMachine).cpuQuota ?? cores)));
-}
-
-function hasHyperthreads(): boolean {
-  if (process.platform !== "linux") return false;
-  try {
-    return fs.readFileSync("/sys/devices/system/cpu/smt/active", "utf8").trim() === "1";
-  } catch {
-    return false; // Not all kernels and containers say; then every processor counts as a core.
-  }
 }

@@ -1,11 +1,11 @@
 import { checkLoad, toPath } from "./check-load.js";
 import { inspectGguf } from "./inspect-gguf.js";
+import { withPlanning } from "./isolation/with-planning.js";
 import type { LoadOptions } from "./load-options.js";
 import { invalidOption } from "./options.js";
 import type { Demand } from "./placement/fit.js";
 import { Placer } from "./placement/placer.js";
 import type { Plan } from "./placement/plan.js";
-import { withPlanning } from "./placement/with-planning.js";
 
 /** What is to be loaded, as for `loadModel()`, and what comes with it. */
 export interface PlanOptions extends Omit<LoadOptions, "onProgress" | "signal" | "seed"> {

@@ -2,7 +2,7 @@ import { mkdirSync } from "node:fs";
 import os from "node:os";
 import path from "node:path";
 import { ColdstartError } from "../errors.js";
-import { defaultThreads } from "../check-load.js";
+import { defaultThreads } from "../machine/threads.js";
 import { parseEndpoint } from "../workers/endpoint.js";
 import { serveWorker, type ServedWorker } from "../workers/server.js";
 import { formatBytes, formatTable } from "./format.js";

@@ -1,5 +1,6 @@
 // Finds the most that fits: layers on GPUs, context, sequences. Pure: what something takes is asked of `measure`.
 
+import type { Reserves } from "../check-load.js";
 import type { NativeDemand } from "../native.js";
 
 /** What is decided. */
@@ -17,13 +18,6 @@ export interface Wishes {
   /** `atMost`: the largest that fits, and no more than this. */
   contextLength: number | { atMost: number };
   parallel: number | { atMost: number };
-}
-
-export interface Reserves {
-  /** Share of the buffers for intermediate results that is kept free in addition. */
-  headroom: number;
-  /** Share of a GPU's memory that is left free. */
-  leaveFree: number;
 }
 
 export interface DeviceDemand {

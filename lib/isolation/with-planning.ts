@@ -2,10 +2,10 @@
 
 import { listBackends, loadedPlugins } from "../backends.js";
 import type { CheckedLoad } from "../check-load.js";
-import { RemotePlanning } from "../isolation/remote-planning.js";
 import { native } from "../native.js";
+import type { Planning } from "../placement/planning.js";
 import { probeWorker, workerNotes, type Worker } from "../workers/probe.js";
-import type { Planning } from "./planning.js";
+import { RemotePlanning } from "./remote-planning.js";
 
 const planningHere: Planning = {
   backends: listBackends,
