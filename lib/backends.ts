@@ -3,6 +3,7 @@
 import fs from "node:fs";
 import { createRequire } from "node:module";
 import path from "node:path";
+import { fileURLToPath } from "node:url";
 import { ColdstartError } from "./errors.js";
 import { addonPath, native } from "./native.js";
 
@@ -75,8 +76,22 @@ function pluginsOfPackages(folder: string): PluginFile[] {
     .sort() // cuda before cuda-ext before vulkan
     .flatMap((name) => {
       const bins = path.join(scope, name, "bins");
-      return list(bins).flatMap((bin) => pluginsIn(path.join(bins, bin), `@node-llama-cpp/${name}`));
+      const folders = list(bins).map((bin) => path.join(bins, bin));
+      // cuda-ext, for older drivers, has its plugin in a folder more, and says its release only by its version.
+      const found = [...folders, ...folders.map((folder) => path.join(folder, "fallback"))].flatMap((folder) =>
+        pluginsIn(folder, `@node-llama-cpp/${name}`),
+      );
+      if (found.every(({ release }) => release !== undefined)) return found;
+      const { version } = readJson(path.join(scope, name, "package.json")) as { version?: unknown };
+      const pinned = version === pinnedVersion() ? releaseTag() : undefined;
+      return found.map((plugin) => ({ ...plugin, release: plugin.release ?? pinned }));
     });
+}
+
+/** Of the packages `@node-llama-cpp/…`, the version with plugins of the release that this is built from. */
+export function pinnedVersion(): string {
+  const file = fileURLToPath(new URL("../package.json", import.meta.url));
+  return (readJson(file) as { "llama.cpp": { version: string } })["llama.cpp"].version;
 }
 
 function pluginsIn(folder: string, source: string): PluginFile[] {
@@ -87,7 +102,12 @@ function pluginsIn(folder: string, source: string): PluginFile[] {
 }
 
 function pluginAt(file: string, source: string): PluginFile {
-  return { kind: pluginKind(path.basename(file)) ?? "", path: file, source, release: releaseOf(path.dirname(file)) };
+  return {
+    kind: pluginKind(path.basename(file)) ?? path.basename(file),
+    path: file,
+    source,
+    release: releaseOf(path.dirname(file)),
+  };
 }
 
 /** As llama.cpp's repository names it: `"v0.5.0"`. */
@@ -97,17 +117,21 @@ function releaseTag(): string {
 
 /** What a build says of itself: node-llama-cpp's `_nlcBuildMetadata.json`, or `coldstart-backend.json` of one's own. */
 function releaseOf(folder: string): string | undefined {
-  const read = (file: string): unknown => {
-    try {
-      return JSON.parse(fs.readFileSync(path.join(folder, file), "utf8"));
-    } catch {
-      return undefined; // Not there, or no JSON: it says nothing.
-    }
+  const own = readJson(path.join(folder, "coldstart-backend.json")) as { llamaCpp?: unknown };
+  const peer = readJson(path.join(folder, "_nlcBuildMetadata.json")) as {
+    buildOptions?: { llamaCpp?: { release?: unknown } };
   };
-  const own = read("coldstart-backend.json") as { llamaCpp?: unknown } | undefined;
-  const peer = read("_nlcBuildMetadata.json") as { buildOptions?: { llamaCpp?: { release?: unknown } } } | undefined;
-  const release = own?.llamaCpp ?? peer?.buildOptions?.llamaCpp?.release;
+  const release = own.llamaCpp ?? peer.buildOptions?.llamaCpp?.release;
   return typeof release === "string" ? release : undefined;
+}
+
+function readJson(file: string): object {
+  try {
+    const value: unknown = JSON.parse(fs.readFileSync(file, "utf8"));
+    return typeof value === "object" && value !== null ? value : {};
+  } catch {
+    return {}; // Not there, or no JSON: it says nothing.
+  }
 }
 
 function list(folder: string): string[] {
@@ -187,7 +211,10 @@ async function load({ kind, path: file, source, release }: PluginFile, before: B
       `nothing says which llama.cpp it was built from; if it is ${ours}, put {"llamaCpp": "${ours}"} into coldstart-backend.json beside it`,
     );
   }
-  if (release !== ours) return refused(`it was built from llama.cpp ${release}, and coldstart from ${ours}`);
+  if (release !== ours) {
+    const fitting = source.startsWith("@") ? `; npm install ${source}@${pinnedVersion()}` : "";
+    return refused(`it was built from llama.cpp ${release}, and coldstart from ${ours}${fitting}`);
+  }
   const same = before.find(({ name, status }) => status === "loaded" && name.toLowerCase() === kind.toLowerCase());
   if (same) return refused(`${same.name} is loaded from ${same.path}`);
   try {
@@ -208,7 +235,7 @@ export function whyNoGpu(backends: Backend[]): string {
   const reasons = tried.map(({ name, source, reason }) => `${name} of ${source}: ${reason}`);
   if (reasons.length === 0 && hasNvidiaDriver()) {
     reasons.push(
-      `there is an NVIDIA driver and no backend for it: npm install @node-llama-cpp/${packages}-${process.arch}-cuda`,
+      `there is an NVIDIA driver and no backend for it: npm install @node-llama-cpp/${packages}-${process.arch}-cuda@${pinnedVersion()}`,
     );
   }
   return reasons.length === 0 ? "no backend for a GPU is installed" : reasons.join("; ");

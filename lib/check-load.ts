@@ -100,10 +100,10 @@ export function checkLoad(path: unknown, options: LoadOptions): CheckedLoad {
 }
 
 /** @internal A path to a model, from what a user may pass as one. */
-export function toPath(path: unknown): string {
+export function toPath(path: unknown, option = "path"): string {
   if (path instanceof URL && path.protocol === "file:") return fileURLToPath(path);
   if (typeof path !== "string" || path === "" || path.includes("\0"))
-    throw invalidOption("path", path, "the path of a GGUF file, or a file: URL");
+    throw invalidOption(option, path, "the path of a GGUF file, or a file: URL");
   return path;
 }
 
@@ -113,8 +113,14 @@ export const ALL_LAYERS = -1;
 function checkWishes(read: OptionReader): PlacementWishes {
   const memory = read.nested("memory", ["headroom", "leaveFree", "limits"]);
   const devices = read.raw("devices") === undefined ? undefined : read.strings("devices", []);
+  const twice = devices?.find((name, i) => devices.indexOf(name) !== i);
+  if (twice !== undefined) throw invalidOption("devices", twice, "named once");
+  const gpuLayers = checkGpuLayers(read);
+  if (devices?.length === 0 && (gpuLayers === "max" || Number(gpuLayers) > 0)) {
+    throw invalidOption("gpuLayers", gpuLayers, '0 or "auto" when devices is empty');
+  }
   return {
-    gpuLayers: checkGpuLayers(read),
+    gpuLayers,
     contextLength: checkContextLength(read),
     parallel: read.integer("parallel", 1, MAX_PARALLEL, undefined),
     devices,
@@ -164,7 +170,13 @@ function checkOverrides(read: OptionReader): [pattern: string, device: string][]
     const pattern = one.raw("pattern");
     const device = one.string("device", "");
     if (device === "") throw invalidOption(`tensorOverrides[${i}].device`, device, "the name of a device");
-    return [pattern instanceof RegExp ? pattern.source : one.string("pattern", ""), device];
+    const source = pattern instanceof RegExp && pattern.flags === "" ? pattern.source : pattern;
+    if (typeof source === "string" && source !== "") return [source, device];
+    throw invalidOption(
+      `tensorOverrides[${i}].pattern`,
+      pattern instanceof RegExp ? String(pattern) : pattern,
+      "a regular expression without flags, or its text",
+    );
   });
   const layers = read.raw("cpuMoeLayers") === "all" ? "all" : read.integer("cpuMoeLayers", 0, 512, 0);
   // llama.cpp's LLM_FFN_EXPS_REGEX
@@ -217,16 +229,25 @@ function checkEngineOptions(path: string, read: OptionReader): NativeEngineOptio
   if (flashAttention === false && !["f32", "f16", "bf16"].includes(valueType)) {
     throw invalidOption("kvCache.valueType", valueType, "f32, f16 or bf16 when flashAttention is false");
   }
+  const splitMode = read.choice("splitMode", ["layer", "tensor", "row", "none"] as const, "layer");
+  const kvOffload = read.boolean("kvOffload", true);
+  if (splitMode === "tensor" && flashAttention === false) {
+    throw invalidOption("flashAttention", flashAttention, 'true or "auto" when splitMode is "tensor"');
+  }
+  // llama.cpp takes it, and computes other tokens.
+  if (splitMode === "tensor" && !kvOffload) {
+    throw invalidOption("kvOffload", kvOffload, 'true when splitMode is "tensor"');
+  }
   const adaptThreads = (read.raw("threads") ?? "auto") === "auto";
   return {
     path,
     gpuLayers: 0,
     devices: [],
-    splitMode: read.choice("splitMode", ["layer", "tensor", "row", "none"] as const, "layer"),
+    splitMode,
     mainDevice: 0,
     tensorSplit: [],
     overrides: checkOverrides(read),
-    kvOffload: read.boolean("kvOffload", true),
+    kvOffload,
     ...checkLoading(read),
     checkTensors: read.boolean("checkTensors", false),
     contextLength,
@@ -286,7 +307,7 @@ function checkSpeculative(read: OptionReader): NativeSpeculation {
       speculation: "draft",
       draftTokens: draft.integer("draftTokens", 1, 64, 8),
       minProbability: draft.number("minProbability", { min: 0, max: 1 }, 0.5),
-      draftModel: toPath(draft.raw("model")),
+      draftModel: toPath(draft.raw("model"), "speculative.model"),
       draftGpuLayers:
         draft.raw("gpuLayers") === "max" ? ALL_LAYERS : draft.integer("gpuLayers", 0, INT32_MAX, ALL_LAYERS),
     };

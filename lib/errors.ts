@@ -70,3 +70,8 @@ export class ColdstartError extends Error {
     this.remedy = remedy;
   }
 }
+
+/** @internal What happened, without what to do. */
+export function withoutRemedy({ message, remedy }: ColdstartError): string {
+  return remedy === "" ? message : message.slice(0, -remedy.length - 1);
+}

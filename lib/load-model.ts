@@ -47,7 +47,7 @@ async function load(checked: CheckedLoad, planning: Planning, workers: Worker[])
   const placed = await placer.place();
 
   const start = async (candidate: Placed): Promise<Model> => {
-    refuseHopeless(candidate.plan);
+    refuseHopeless(candidate);
     const where = await placeToStart(checked, candidate.native, workers);
     const { engine, loaded } = await open(candidate.native, onProgress, signal, where.start);
     return toModel(engine, candidate, wishes, loaded, seed, where.pid());
@@ -156,7 +156,7 @@ function toPlacement(
   const devices = loaded.devices.map((device) => {
     const { memoryTotal: total, memoryFree: free, ...rest } = withAvailableMemory(device);
     const placed = { ...rest, total, free };
-    return { ...placed, reserve: reserveOf(placed, reserves) };
+    return { ...placed, reserve: reserveOf({ ...placed, beyond: 0 }, reserves) };
   });
   return {
     ...plan,

@@ -31,15 +31,15 @@ export async function planModel(
   model: string | URL | Uint8Array | Uint8Array[],
   options: PlanOptions = {},
 ): Promise<Plan> {
-  const { adapters = [], mmproj, ...load } = options;
+  const { adapters = [], mmproj, ...load } = asObject(options);
   if (!Array.isArray(adapters)) throw invalidOption("adapters", adapters, "an array of paths");
   const headers = model instanceof Uint8Array ? [model] : Array.isArray(model) ? model : undefined;
   if (headers && !(headers.length > 0 && headers.every((header) => header instanceof Uint8Array))) {
     throw invalidOption("model", model, "a path, or the first bytes of each of its files as Uint8Array");
   }
   const checked = checkLoad(headers ? "header" : model, load);
-  const adapterBytes = await sum(adapters.map(weightBytes));
-  const projectorBytes = mmproj === undefined ? 0 : await weightBytes(mmproj);
+  const adapterBytes = await sum(adapters.map((path, i) => weightBytes(path, `adapters[${i}]`)));
+  const projectorBytes = mmproj === undefined ? 0 : await weightBytes(mmproj, "mmproj");
   if (projectorBytes > 0) {
     checked.notes.push("The projector's buffers for intermediate results are not counted: they depend on the images.");
   }
@@ -49,8 +49,13 @@ export async function planModel(
   });
 }
 
-async function weightBytes(path: string | URL): Promise<number> {
-  return (await inspectGguf(toPath(path), { arrayLimit: 0 })).weightBytes;
+function asObject<T>(options: T): T {
+  if (typeof options !== "object" || options === null) throw invalidOption("options", options, "an object");
+  return options;
+}
+
+async function weightBytes(path: string | URL, option: string): Promise<number> {
+  return (await inspectGguf(toPath(path, option), { arrayLimit: 0 })).weightBytes;
 }
 
 async function sum(numbers: Promise<number>[]): Promise<number> {

@@ -3,7 +3,7 @@ import { spawnSync } from "node:child_process";
 import { copyFileSync, mkdirSync, mkdtempSync, readFileSync, rmSync, truncateSync, writeFileSync } from "node:fs";
 import os from "node:os";
 import path from "node:path";
-import { findPlugins, listBackends, pluginKind } from "../lib/backends.js";
+import { findPlugins, listBackends, pinnedVersion, pluginKind } from "../lib/backends.js";
 import { addonPath } from "../lib/native.js";
 import { root } from "./support/models.js";
 import { backendsWith } from "./support/plugins.js";
@@ -43,11 +43,17 @@ describe("the search for backends", function () {
     place("own/libggml-base.so", "");
     const scope = `node_modules/@node-llama-cpp/linux-${process.arch}`;
     const metadata = JSON.stringify({ buildOptions: { llamaCpp: { release: "v9.9.9" } } });
-    for (const name of ["vulkan", "cuda-ext", "cuda"]) {
-      const kind = name.replace("-ext", "");
-      place(`${scope}-${name}/bins/linux-${process.arch}-${name}/libggml-${kind}.so`, "");
+    for (const name of ["vulkan", "cuda"]) {
+      place(`${scope}-${name}/bins/linux-${process.arch}-${name}/libggml-${name}.so`, "");
       place(`${scope}-${name}/bins/linux-${process.arch}-${name}/_nlcBuildMetadata.json`, metadata);
     }
+    place(`${scope}-cuda-ext/bins/linux-${process.arch}-cuda/fallback/libggml-cuda.so`, "");
+    const extensionOf = (version: string) => {
+      place(`${scope}-cuda-ext/package.json`, JSON.stringify({ version }));
+      return findPlugins(own, [path.join(folder, "node_modules")], "").find(({ source }) => source.endsWith("-ext"));
+    };
+    assert.equal(extensionOf("1.2.3")?.release, undefined);
+    assert.equal(extensionOf(pinnedVersion())?.release, release);
     place("node_modules/@node-llama-cpp/win-x64-cuda/bins/win-x64-cuda/libggml-cuda.so", "");
     const one = place("elsewhere/libggml-hip.so", "");
     const many = path.dirname(place("folder/libggml-sycl.so", ""));
@@ -58,7 +64,7 @@ describe("the search for backends", function () {
       [
         ["cuda", "coldstart", release],
         ["cuda", `@node-llama-cpp/linux-${process.arch}-cuda`, "v9.9.9"],
-        ["cuda", `@node-llama-cpp/linux-${process.arch}-cuda-ext`, "v9.9.9"],
+        ["cuda", `@node-llama-cpp/linux-${process.arch}-cuda-ext`, release],
         ["vulkan", `@node-llama-cpp/linux-${process.arch}-vulkan`, "v9.9.9"],
         ["hip", "COLDSTART_BACKEND_PATH", undefined],
         ["sycl", "COLDSTART_BACKEND_PATH", release],

@@ -27,6 +27,7 @@ function measureOn(machine: Machine) {
       description: name,
       total: free,
       free,
+      beyond: 0,
       weights: layers * machine.layerBytes,
       kvCache: Math.min(layers, machine.layers) * choice.contextLength * machine.tokenBytes,
       compute: layers > 0 ? machine.computeBytes + choice.contextLength * 8 : 0,
@@ -66,6 +67,24 @@ async function fits(measure: (choice: Choice) => Promise<Demand>, choice: Choice
 
 describe("what fits", () => {
   const auto: Wishes = { gpuLayers: "auto", contextLength: { atMost: 2 ** 31 - 1 }, parallel: 8 };
+
+  it("is no context whose cache a device refuses, whatever is free", async () => {
+    const machine = { layers: 8, trained: 131_072, layerBytes: 1, tokenBytes: 1, computeBytes: 0, gpuFree: GIB, cpuFree: GIB }; // prettier-ignore
+    const { measure, calls } = measureOn(machine);
+    const refusing = async (choice: Choice): Promise<Demand> => {
+      const demand = await measure(choice);
+      return choice.contextLength > 50_000 ? { ...demand, refused: "too large" } : demand;
+    };
+    const found = await fit(refusing, auto, reserves, false);
+    assert.deepEqual([found.fits, found.choice.contextLength, found.choice.gpuLayers], [true, 49_920, 9]);
+    assert.ok(calls() < 30, String(calls()));
+  });
+
+  it("leaves free what a limit does not leave free already", () => {
+    const device = { name: "CUDA0", backend: "CUDA", description: "", total: 100, layers: 1, weights: 0, kvCache: 0, compute: 0 }; // prettier-ignore
+    const left = (free: number, beyond: number) => reserveOf({ ...device, free, beyond }, reserves);
+    assert.deepEqual([left(90, 0), left(80, 10), left(60, 30)], [20, 10, 0]);
+  });
 
   it("is what it says: nothing beyond what is free", () =>
     fc.assert(

@@ -176,6 +176,41 @@ describe("planModel()", () => {
     await refused({ cpuMoeLayers: -1 }, /cpuMoeLayers/);
     await refused({ onOutOfMemory: "panic" }, /onOutOfMemory/);
     await refused({ ...CPU, mainDevice: "CUDA7" }, /mainDevice/);
+    await refused(null, /options is null/);
+    await refused({ devices: ["CUDA0", "CUDA0"] }, /devices is "CUDA0".*named once/);
+    await refused({ devices: [], gpuLayers: "max" }, /gpuLayers is "max".*devices is empty/);
+    await refused({ tensorOverrides: [{ device: "CPU" }] }, /tensorOverrides\[0\].pattern/);
+    await refused({ tensorOverrides: [{ pattern: /x/i, device: "CPU" }] }, /pattern is "\/x\/i".*without flags/);
+    await refused({ ...CPU, tensorOverrides: [{ pattern: "x", device: "CUDA0" }] }, /device is "CUDA0"/);
+    await refused({ splitMode: "tensor", kvOffload: false }, /kvOffload is false.*splitMode is "tensor"/);
+    await refused({ splitMode: "tensor", flashAttention: false }, /flashAttention is false/);
+    await refused({ adapters: [5] }, /adapters\[0\] is 5/);
+    await refused({ mmproj: null }, /mmproj is null/);
+  });
+
+  it("splits nothing where there is no GPU", async () => {
+    for (const splitMode of ["tensor", "row", "none"] as const)
+      assert.ok((await planModel(large, { ...CPU, splitMode })).fits, splitMode);
+  });
+
+  it("gives a generation no more context than kvCache.capacity", async () => {
+    const capacity = async (options: LoadOptions) => {
+      const { contextLength, kvCache, reasons } = await planModel(large, { ...CPU, ...options });
+      return [contextLength, kvCache.capacity, reasons.contextLength];
+    };
+    const why = "what kvCache.capacity holds";
+    assert.deepEqual(await capacity({ kvCache: { capacity: 1000 } }), [1000, 1024, why]);
+    assert.deepEqual(await capacity({ contextLength: "auto", kvCache: { capacity: 2048 } }), [2048, 2048, why]);
+    assert.deepEqual(await capacity({ parallel: 4, kvCache: { capacity: 2048, layout: "split" } }), [512, 2048, why]);
+    const [length, cells, reason] = await capacity({ kvCache: { capacity: 20_480 } });
+    assert.deepEqual([length, cells], [8192, 20_480]);
+    assert.match(String(reason), /the default/);
+  });
+
+  it("says when a limit is for a device that there is not", async () => {
+    const { notes } = await planModel(large, { memory: { limits: { CPU: 2 ** 40, CUDA77: 1 } } });
+    assert.match(notes.join(), /memory\.limits names CUDA77, and there is no such device/);
+    assert.doesNotMatch(notes.join(), /names CPU/);
   });
 });
 

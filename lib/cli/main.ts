@@ -109,7 +109,10 @@ program
     ...(shares ?? []),
     parseNumber(value),
   ])
-  .option("--cpu-moe-layers <n>", "layers whose experts stay in host memory", parseNumber)
+  .option("--cpu-moe-layers <n>", 'layers whose experts stay in host memory, or "all"', (value) =>
+    value === "all" ? value : parseNumber(value),
+  )
+  .option("--workers <host:port...>", "machines that run `coldstart worker`, to put layers on")
   .option("--adapter <paths...>", "LoRA adapters to count")
   .option("--mmproj <path>", "an image or audio projector to count")
   .option("--headroom <share>", "of the buffers for intermediate results, to keep free", parseNumber)

@@ -10,7 +10,8 @@ interface PlanFlags extends Pick<LoadOptions, "contextLength" | "gpuLayers" | "p
   devices?: string[];
   splitMode?: NonNullable<LoadOptions["splitMode"]>;
   tensorSplit?: number[];
-  cpuMoeLayers?: number;
+  cpuMoeLayers?: number | "all";
+  workers?: string[];
   adapter?: string[];
   mmproj?: string;
   headroom?: number;

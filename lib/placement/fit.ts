@@ -28,6 +28,8 @@ export interface DeviceDemand {
   total: number;
   /** Bytes that can be had now. */
   free: number;
+  /** Bytes that are free too, and not to be used: beyond a limit. */
+  beyond: number;
   weights: number;
   kvCache: number;
   compute: number;
@@ -37,6 +39,8 @@ export interface DeviceDemand {
 
 export interface Demand extends Omit<NativeDemand, "devices"> {
   devices: DeviceDemand[];
+  /** Why no memory would be enough: a tensor is larger than its device takes in one piece. */
+  refused?: string;
 }
 
 export interface Fit {
@@ -56,12 +60,13 @@ const ALL_LAYERS = 2 ** 31 - 1;
 
 /** Bytes of a device that are not to be used. */
 export function reserveOf(device: DeviceDemand, reserves: Reserves): number {
-  const left = device.backend === "CPU" ? 0 : reserves.leaveFree * device.total;
+  const left = device.backend === "CPU" ? 0 : Math.max(0, reserves.leaveFree * device.total - device.beyond);
   return Math.ceil(left + reserves.headroom * device.compute);
 }
 
 /** Bytes left on the device that is tightest; negative when something does not fit. */
 function slackOf(demand: Demand, reserves: Reserves, paging: boolean): number {
+  if (demand.refused !== undefined) return -Infinity;
   return Math.min(
     ...demand.devices.map((device) => {
       const weights = paging && device.backend === "CPU" ? 0 : device.weights;
@@ -154,7 +159,7 @@ async function largest(from: number, to: number, step: number, slack: (n: number
   let high = { n: to, slack: await slack(to) };
   if (high.slack >= 0) return to;
   for (let round = 0; high.n - low.n > step; round++) {
-    const share = round % 3 === 2 ? 0.5 : low.slack / (low.slack - high.slack);
+    const share = round % 3 === 2 || high.slack === -Infinity ? 0.5 : low.slack / (low.slack - high.slack);
     const steps = Math.floor((share * (high.n - low.n)) / step);
     const n = low.n + Math.min(Math.max(steps, 1), Math.ceil((high.n - low.n) / step) - 1) * step;
     const middle = { n, slack: await slack(n) };

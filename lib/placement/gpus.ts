@@ -21,6 +21,24 @@ export function defaultGpus(all: NativeDevice[]): NativeDevice[] {
   return [...workers, ...(gpus.length > 0 ? gpus : integrated.filter(({ backend }) => backend === first?.backend))];
 }
 
+/** Tensors can only be on devices that compute the model. */
+export function checkOverrides(
+  { overrides, splitMode }: NativeEngineOptions,
+  wishes: PlacementWishes,
+  devices: NativeDevice[],
+): void {
+  const used =
+    splitMode === "tensor"
+      ? []
+      : splitMode === "none"
+        ? devices.slice(mainDevice(wishes.mainDevice, devices)).slice(0, 1)
+        : devices;
+  const index = overrides.findIndex(([, device]) => device !== "CPU" && !used.some(({ name }) => name === device));
+  if (index < 0) return;
+  const expected = ['"CPU"', ...used.map(({ name }) => `"${name}"`)].join(" or ");
+  throw invalidOption(`tensorOverrides[${index}].device`, overrides[index]?.[1], `${expected}, the devices in use`);
+}
+
 /** Of llama.cpp's backends, those that can split the rows of a matrix. */
 const ROW_BACKENDS = ["CUDA", "ROCm", "MUSA", "SYCL"];
 
@@ -43,7 +61,7 @@ export function mainDevice(name: string | undefined, devices: NativeDevice[]): n
 }
 
 export function tensorSplit({ tensorSplit: asked, limits }: PlacementWishes, devices: NativeDevice[]): number[] {
-  if (devices.length < 2) return [];
+  if (devices.length === 0) return [];
   if (!asked) return devices.map(({ name, memoryFree }) => Math.min(memoryFree, limits[name] ?? Infinity) / 2 ** 20);
   if (asked.length === devices.length) return asked;
   throw invalidOption("tensorSplit", asked, `as many shares as there are devices: ${devices.length}`);

@@ -1,10 +1,10 @@
 // What to do when there is not enough memory: say so, or try with less.
 
-import { ColdstartError } from "../errors.js";
+import { ColdstartError, withoutRemedy } from "../errors.js";
 import type { NativeEngineOptions } from "../native.js";
 import { formatBytes } from "../units.js";
 import type { Placed, Placer } from "./placer.js";
-import { shortfalls, type Plan } from "./plan.js";
+import { shortfalls, toDevicePlan, type Plan } from "./plan.js";
 
 const SMALL_BATCH = 64;
 const LEAST_CONTEXT = 512;
@@ -13,7 +13,8 @@ const LEAST_CONTEXT = 512;
  * Throws `OUT_OF_MEMORY` for what cannot be allocated even if nothing is kept free. Without this, the system would kill
  * the process when it uses the memory, instead of refusing it.
  */
-export function refuseHopeless(plan: Plan): void {
+export function refuseHopeless({ plan, refused }: Placed): void {
+  if (refused !== undefined) throw new ColdstartError("OUT_OF_MEMORY", refused);
   const paging = plan.devices.map((device) =>
     // Mapped weights that do not fit are read again and again; there is a note about that.
     device.backend === "CPU" && device.weights > device.free ? { ...device, weights: 0 } : device,
@@ -28,9 +29,8 @@ export function refuseHopeless(plan: Plan): void {
 
 /** The error with the plan and with what can be done about it. */
 export function outOfMemory(cause: ColdstartError, plan: Plan, tried: string[] = []): ColdstartError {
-  const what = cause.remedy === "" ? cause.message : cause.message.slice(0, -cause.remedy.length - 1);
   const after = tried.length === 0 ? "" : ` It was refused also after: ${tried.join(", ")}.`;
-  return new ColdstartError("OUT_OF_MEMORY", what + after, {
+  return new ColdstartError("OUT_OF_MEMORY", withoutRemedy(cause) + after, {
     remedy: remedies(plan),
     details: { ...cause.details, plan, tried },
     cause,
@@ -60,31 +60,32 @@ export async function* rungs(placer: Placer, placed: Placed): AsyncGenerator<{ c
     for (let next = step(options); next; next = step(options)) {
       options = next.options;
       changes.set(next.option, next.value);
-      const plan = await replan(placer, placed.plan, options);
-      if (shortfalls(plan.devices, false).length > 0) continue;
-      yield { changes: [...changes].map((change) => change.join(" ")), candidate: { native: options, plan } };
+      const candidate = await replan(placer, placed.plan, options);
+      if (candidate.refused !== undefined || shortfalls(candidate.plan.devices, false).length > 0) continue;
+      yield { changes: [...changes].map((change) => change.join(" ")), candidate };
     }
   }
 }
 
-async function replan(placer: Placer, plan: Plan, options: NativeEngineOptions): Promise<Plan> {
+async function replan(placer: Placer, plan: Plan, options: NativeEngineOptions): Promise<Placed> {
   const demand = await placer.measure(options);
   const contextLength = options.contextLength;
   const gpuLayers = options.devices.length === 0 ? 0 : Math.min(options.gpuLayers, plan.layers);
   const reason = (now: number, before: number, was: string) => (now === before ? was : "memory was refused");
-  return {
+  const replanned: Plan = {
     ...plan,
     fits: true,
     contextLength,
     gpuLayers,
     kvCache: { ...plan.kvCache, capacity: demand.kvCells },
-    devices: demand.devices.map((device) => ({ ...device, reserve: 0 })),
+    devices: demand.devices.map((device) => toDevicePlan(device, 0)),
     reasons: {
       ...plan.reasons,
       gpuLayers: reason(gpuLayers, plan.gpuLayers, plan.reasons.gpuLayers),
       contextLength: reason(contextLength, plan.contextLength, plan.reasons.contextLength),
     },
   };
+  return { native: options, plan: replanned, refused: demand.refused };
 }
 
 interface Step {

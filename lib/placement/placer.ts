@@ -8,9 +8,9 @@ import type { NativeDevice, NativeDeviceMemory, NativeEngineOptions } from "../n
 import { invalidOption } from "../options.js";
 import { fit, reserveOf, type Choice, type Demand, type Fit, type Wishes } from "./fit.js";
 import type { DeviceDemand } from "./fit.js";
-import { checkRows, defaultGpus, mainDevice, names, tensorSplit } from "./gpus.js";
-import { add, draftOptions, measureAnyLength } from "./measure.js";
-import type { Plan } from "./plan.js";
+import { checkOverrides, checkRows, defaultGpus, mainDevice, names, tensorSplit } from "./gpus.js";
+import { add, contextOfCapacity, draftOptions, measureAnyLength } from "./measure.js";
+import { toDevicePlan, type Plan } from "./plan.js";
 import type { Planning, Planner } from "./planning.js";
 import { whyContext, whyDevices, whyLayers } from "./reasons.js";
 
@@ -18,6 +18,8 @@ import { whyContext, whyDevices, whyLayers } from "./reasons.js";
 export interface Placed {
   native: NativeEngineOptions;
   plan: Plan;
+  /** Why it cannot be carried out, however much memory is free. */
+  refused?: string | undefined;
 }
 
 /** Decides on loading the model at `source`, or the one with these headers. */
@@ -44,20 +46,36 @@ export class Placer {
     const { wishes, notes: given } = this.#checked;
     const notes = [...given];
     const gpus = wishes.gpuLayers === 0 ? [] : await this.#chooseGpus(notes);
-    const placed = await this.#placeOn(gpus, notes, extra);
-    if (gpus.length === 0 || placed.plan.gpuLayers > 0 || typeof wishes.gpuLayers === "number") return placed;
+    checkRows(this.#checked.native, gpus);
+    checkOverrides(this.#checked.native, wishes, gpus);
+    mainDevice(wishes.mainDevice, gpus); // may throw
+    const complain = ({ found, placed }: Attempt): Placed => {
+      this.#complain(found, placed.plan);
+      return placed;
+    };
+    const attempt = await this.#placeOn(gpus, whyDevices(wishes, gpus), notes, extra);
+    const none = attempt.placed.plan.gpuLayers === 0 && typeof wishes.gpuLayers !== "number";
+    if (gpus.length === 0 || !none) return complain(attempt);
     // A GPU without a layer would still be used for large batches, and take memory for that.
     this.#fallBack(notes, "OUT_OF_MEMORY", `No layer fits ${names(gpus)}: all are on the CPU.`);
-    return this.#placeOn([], notes, extra);
+    return complain(await this.#placeOn([], `no layer fits ${names(gpus)}`, notes, extra));
   }
 
-  async #placeOn(devices: NativeDevice[], notes: string[], extra: (demand: Demand) => void): Promise<Placed> {
+  async #placeOn(
+    devices: NativeDevice[],
+    whyDevices: string,
+    notes: string[],
+    extra: (demand: Demand) => void,
+  ): Promise<Attempt> {
     const { wishes } = this.#checked;
-    checkRows(this.#checked.native, devices);
     const options: NativeEngineOptions = {
       ...this.#checked.native,
+      overrides: this.#checked.native.overrides.filter(
+        ([, device]) => device === "CPU" || devices.some(({ name }) => name === device),
+      ),
       devices: devices.map(({ name }) => name),
-      mainDevice: mainDevice(wishes.mainDevice, devices),
+      splitMode: devices.length === 0 ? "none" : this.#checked.native.splitMode,
+      mainDevice: devices.length === 0 ? 0 : mainDevice(wishes.mainDevice, devices),
       tensorSplit: tensorSplit(wishes, devices),
     };
     const measure = async (choice: Choice) => {
@@ -65,14 +83,14 @@ export class Placer {
       extra(demand);
       return demand;
     };
-    const found = await fit(measure, toWishes(wishes, devices), wishes.reserves, canMap(options));
+    const found = await fit(measure, toWishes(wishes, options, devices), wishes.reserves, canMap(options));
     // What does not fit into memory has to stay in the file.
     if (found.paging && options.loadMode === "auto") options.loadMode = "mmap";
     const { contextLength } = found.demand;
     const plan = toPlan(found, options, wishes, contextLength, notes);
-    plan.reasons.devices = whyDevices(wishes, devices);
-    this.#complain(found, plan);
-    return { native: { ...options, ...found.choice, contextLength }, plan };
+    plan.reasons.devices = whyDevices;
+    const native = { ...options, ...found.choice, contextLength };
+    return { found, placed: { native, plan, refused: found.demand.refused } };
   }
 
   /** What an engine with these options would take. */
@@ -86,19 +104,24 @@ export class Placer {
     if (this.#draft) {
       const draft = await measureAnyLength(this.#draft, draftOptions(options, demand.kvCells));
       for (const memory of draft.devices) add(devices, this.#toDevice(memory));
+      if (draft.refused !== undefined) demand.refused ??= draft.refused;
     }
     return { ...demand, devices };
   }
 
   #toDevice(memory: NativeDeviceMemory): DeviceDemand {
     const { memoryTotal: total, memoryFree, ...rest } = withAvailableMemory(memory);
-    return { ...rest, total, free: Math.min(memoryFree, this.#checked.wishes.limits[memory.name] ?? Infinity) };
+    const free = Math.min(memoryFree, this.#checked.wishes.limits[memory.name] ?? Infinity);
+    return { ...rest, total, free, beyond: memoryFree - free };
   }
 
   async #chooseGpus(notes: string[]): Promise<NativeDevice[]> {
     const { wishes } = this.#checked;
     const backends = await this.#planning.backends();
-    const all = (await this.#planning.devices()).filter(({ type }) => type === "gpu" || type === "igpu");
+    const devices = await this.#planning.devices();
+    const absent = Object.keys(wishes.limits).filter((limited) => !devices.some(({ name }) => name === limited));
+    if (absent.length > 0) notes.push(`memory.limits names ${absent.join(", ")}, and there is no such device.`);
+    const all = devices.filter(({ type }) => type === "gpu" || type === "igpu");
     if (wishes.devices) {
       return wishes.devices.map((name) => {
         const device = all.find((one) => one.name === name);
@@ -118,7 +141,8 @@ export class Placer {
         this.#fallBack(
           notes,
           "BACKEND_UNAVAILABLE",
-          `${asked ? `gpuLayers is ${wishes.gpuLayers}, and no GPU was found` : "No GPU is used"}: ${why}. All layers are on the CPU.`,
+          `${asked ? `gpuLayers is ${wishes.gpuLayers}, and no GPU was found` : "No GPU is used"}: ${why}.`,
+          " All layers are on the CPU.",
         );
       }
     }
@@ -126,19 +150,20 @@ export class Placer {
   }
 
   /** A note, or with `strict` an error. */
-  #fallBack(notes: string[], code: "BACKEND_UNAVAILABLE" | "OUT_OF_MEMORY", what: string): void {
+  #fallBack(notes: string[], code: "BACKEND_UNAVAILABLE" | "OUT_OF_MEMORY", what: string, consequence = ""): void {
     if (this.#checked.wishes.strict) {
       throw new ColdstartError(code, what, {
         remedy: "Correct it, or load without strict to go on all the same.",
         details: { strict: true },
       });
     }
-    notes.push(what);
+    notes.push(what + consequence);
   }
 
   #complain({ paging, demand }: Fit, plan: Plan): void {
     const { wishes } = this.#checked;
     const { notes } = plan;
+    if (demand.refused !== undefined) notes.push(demand.refused);
     if (paging) {
       this.#fallBack(
         notes,
@@ -153,18 +178,23 @@ export class Placer {
   }
 }
 
+interface Attempt {
+  found: Fit;
+  placed: Placed;
+}
+
 /** Whether weights may stay in the file, to be read when they are used. */
 function canMap({ loadMode, mlock }: NativeEngineOptions): boolean {
   return (loadMode === "auto" || loadMode === "mmap") && !mlock;
 }
 
-function toWishes(wishes: PlacementWishes, devices: NativeDevice[]): Wishes {
+function toWishes(wishes: PlacementWishes, options: NativeEngineOptions, devices: NativeDevice[]): Wishes {
   const layers = wishes.gpuLayers ?? "auto";
   const context = wishes.contextLength;
+  const most = context === "auto" ? 2 ** 31 - 1 : DEFAULT_CONTEXT;
   return {
     gpuLayers: devices.length === 0 ? 0 : layers === "max" ? 2 ** 31 - 1 : layers,
-    contextLength:
-      typeof context === "number" ? context : { atMost: context === "auto" ? 2 ** 31 - 1 : DEFAULT_CONTEXT },
+    contextLength: typeof context === "number" ? context : { atMost: Math.min(most, contextOfCapacity(options)) },
     parallel: wishes.parallel ?? { atMost: DEFAULT_PARALLEL },
   };
 }
@@ -186,7 +216,7 @@ function toPlan(
     layers,
     parallel: choice.parallel,
     kvCache: { layout: options.kvUnified ? "unified" : "split", capacity: demand.kvCells },
-    devices: demand.devices.map((device) => ({ ...device, reserve: reserveOf(device, wishes.reserves) })),
+    devices: demand.devices.map((device) => toDevicePlan(device, reserveOf(device, wishes.reserves))),
     reasons: {
       devices: "",
       gpuLayers: whyLayers(wishes, gpuLayers, layers, options.devices),

@@ -1,6 +1,7 @@
 // What is to be loaded where.
 
 import { formatBytes } from "../units.js";
+import type { DeviceDemand } from "./fit.js";
 
 /** A device and what a model takes of it. Bytes. */
 export interface DevicePlan {
@@ -48,6 +49,12 @@ export interface Plan {
   reasons: { devices: string; gpuLayers: string; contextLength: string; parallel: string };
   /** What is not as one might expect, and why. */
   notes: string[];
+}
+
+/** @internal */
+export function toDevicePlan(device: DeviceDemand, reserve: number): DevicePlan {
+  const { name, backend, description, layers, total, free, weights, kvCache, compute } = device;
+  return { name, backend, description, layers, total, free, weights, kvCache, compute, reserve };
 }
 
 /** The devices of a plan as text: `"CUDA0 needs 12.1 GiB of 10.2 GiB free"`. */

@@ -4,10 +4,11 @@ import type { PlacementWishes } from "../check-load.js";
 import { DEFAULT_CONTEXT } from "../check-load.js";
 import type { NativeDevice, NativeEngineOptions } from "../native.js";
 import type { Demand } from "./fit.js";
+import { contextOfCapacity } from "./measure.js";
 
 export function whyDevices(wishes: PlacementWishes, devices: NativeDevice[]): string {
-  if (wishes.devices) return "as asked";
   if (wishes.gpuLayers === 0) return "none is asked for: gpuLayers is 0";
+  if (wishes.devices) return "as asked";
   const workers = devices.filter(({ backend }) => backend === "RPC").length;
   if (workers > 0) return devices.length > workers ? "those of the workers, and all GPUs" : "those of the workers";
   return devices.length === 0 ? "there is no GPU" : "all GPUs";
@@ -27,7 +28,7 @@ export function whyContext(
 ): string {
   if (typeof wishes.contextLength === "number") return "as asked";
   if (contextLength === demand.trainedContextLength) return "what the model was trained for";
-  if (options.kvCells !== 0) return "what kvCache.capacity holds";
+  if (contextLength === contextOfCapacity(options)) return "what kvCache.capacity holds";
   return contextLength === DEFAULT_CONTEXT && wishes.contextLength === undefined
     ? `the default; the model was trained for ${demand.trainedContextLength}`
     : `no more fits; the model was trained for ${demand.trainedContextLength}`;

@@ -140,8 +140,14 @@ describe("layers on a GPU", () => {
     );
     await assert.rejects(
       loadModel(TINY_STORIES, { ...options, tensorOverrides: [{ pattern: "x", device: "Nobody0" }] }),
-      coldstartError("INVALID_OPTION", /no device Nobody0/),
+      coldstartError("INVALID_OPTION", /device is "Nobody0".*"CPU" or/),
     );
+    const notInUse = [{ pattern: "x", device: gpus[1] ?? "Nobody1" }];
+    for (const splitMode of ["layer", "none", "tensor"] as const)
+      await assert.rejects(
+        planModel(TINY_STORIES, { ...options, splitMode, tensorOverrides: notInUse }),
+        coldstartError("INVALID_OPTION", /tensorOverrides\[0\].device/),
+      );
   });
 
   it("leave experts to the host with cpuMoeLayers", async () => {
@@ -335,6 +341,41 @@ describe("a plan", () => {
     );
   });
 
+  it("does not blame the context, nor the main device, when all goes to the CPU", async () => {
+    const [name] = gpus as [string];
+    const memory = { limits: { [name]: 0 } };
+    const plan = await planModel(large, { devices: [name], mainDevice: name, splitMode: "none", memory });
+    assert.deepEqual([plan.contextLength, plan.gpuLayers], [8192, 0]);
+    assert.deepEqual(plan.notes, [`No layer fits ${name}: all are on the CPU.`]);
+    assert.equal(plan.reasons.devices, `no layer fits ${name}`);
+  });
+
+  it("takes a limit for what may be used, and leaves free what is beyond it", async () => {
+    const [name] = gpus as [string];
+    const free = await freeOf(name);
+    const plan = await planModel(large, { devices: [name], memory: { limits: { [name]: 0.2 * free } } });
+    assert.equal(plan.reasons.gpuLayers, "all fit");
+    const placed = device(plan, name);
+    assert.ok(placed.free === Math.floor(0.2 * free) || placed.free === 0.2 * free);
+  });
+
+  it("of a cache that the GPU refuses says that it does not fit, and where it does", async function () {
+    if (!(await listDevices()).some(({ description }) => description.includes("llvmpipe"))) this.skip();
+    // The software GPU takes no tensor above 128 MiB: of 512 bytes a token, 262144 tokens.
+    const options = { gpuLayers: "max", devices: [gpus[0]!], memory: { leaveFree: 0 } } satisfies LoadOptions;
+    const plan = await planModel(large, { ...options, contextLength: 300_000 });
+    assert.equal(plan.fits, false);
+    assert.match(plan.notes.join(), /cache_k_l0 takes \d+ bytes, more than one tensor may take on Vulkan0/);
+    const kvBytes = 300_000 * 6 * 2 * 256 * 2;
+    assert.ok(Math.abs(device(plan, gpus[0]!).kvCache / kvBytes - 1) < 0.001);
+    await assert.rejects(
+      loadModel(large, { ...options, contextLength: 300_000 }),
+      coldstartError("OUT_OF_MEMORY", /cache_k_l0/),
+    );
+    const auto = await planModel(large, { contextLength: 300_000 });
+    assert.deepEqual([auto.fits, device(auto, "CPU").layers], [true, 6]);
+  });
+
   it("finds the longest context that fits", async () => {
     const [name] = gpus as [string];
     const tokenBytes = 6 * 2 * 256 * 2;
@@ -378,12 +419,26 @@ describe("several GPUs", function () {
     await assert.rejects(layers([0, 0]), coldstartError("INVALID_OPTION", /tensorSplit/));
   });
 
+  it("that compute each layer together are one device by name", async () => {
+    const { devices } = await planModel(large, { gpuLayers: "max", splitMode: "tensor" });
+    assert.ok(devices.some(({ name }) => name === `Meta(${gpus.join(",")})`));
+  });
+
   it('leave all to one with splitMode: "none"', async () => {
     const options = { gpuLayers: "max", splitMode: "none", mainDevice: gpus[1]! } satisfies LoadOptions;
     const expected = await greedy({ gpuLayers: 0 });
     await withModel(options, async (model) => {
       assert.deepEqual(model.placement.devices.map(({ name }) => name).sort(), ["CPU", gpus[1]!].sort());
       assert.deepEqual((await model.generate(PROMPT, GREEDY).result).tokens, expected);
+    });
+  });
+
+  it("share a draft model by layer, whatever the model's own split is", async () => {
+    const options = { speculative: { type: "draft", model: TINY_STORIES }, splitMode: "none" } satisfies LoadOptions;
+    const plan = await planModel(TINY_STORIES, options);
+    await withModel(options, ({ placement }) => {
+      comparePlan(plan, placement);
+      return Promise.resolve();
     });
   });
 

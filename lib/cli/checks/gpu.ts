@@ -146,8 +146,7 @@ export function checkUnusedGpus(devices: readonly Device[], nvidia: NvidiaDriver
     name,
     status: "warn",
     found: `no loaded backend uses ${list(idle)}`,
-    remedy:
-      "Install a plugin of its backend (Vulkan for all, CUDA for NVIDIA, such as npm install @node-llama-cpp/linux-x64-vulkan), and its driver.",
+    remedy: "Install a plugin of its backend (Vulkan for all, CUDA for NVIDIA: docs/backends.md), and its driver.",
   };
 }
 
