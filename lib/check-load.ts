@@ -11,7 +11,7 @@ import { parseEndpoint } from "./workers/endpoint.js";
 
 const NAMES = [
   "contextLength", "gpuLayers", "devices", "splitMode", "tensorSplit", "mainDevice", "tensorOverrides", "cpuMoeLayers",
-  "kvOffload", "memory", "strict", "onOutOfMemory", "loadMode", "prefetch", "mlock", "checkTensors", "threads", "batchSize", "prefillBudget", "parallel", "maxQueue",
+  "kvOffload", "gpuSampling", "memory", "strict", "onOutOfMemory", "loadMode", "prefetch", "mlock", "checkTensors", "threads", "batchSize", "prefillBudget", "parallel", "maxQueue",
   "kvCache", "prefixCache", "deterministic", "speculative", "flashAttention", "workers", "isolation", "seed", "onProgress", "signal",
 ] as const satisfies readonly (keyof LoadOptions)[]; // prettier-ignore
 
@@ -248,6 +248,7 @@ function checkEngineOptions(path: string, read: OptionReader): NativeEngineOptio
     tensorSplit: [],
     overrides: checkOverrides(read),
     kvOffload,
+    gpuSampling: read.boolean("gpuSampling", false),
     ...checkLoading(read),
     checkTensors: read.boolean("checkTensors", false),
     contextLength,

@@ -163,6 +163,7 @@ function toPlacement(
     contextLength,
     kvCache: { ...plan.kvCache, capacity: loaded.kvCells },
     gpuLayers: loaded.gpuLayers,
+    gpuSampling: loaded.gpuSampling,
     loadMode: loaded.loadMode,
     prefetch: loaded.prefetch,
     threads: native.threads,

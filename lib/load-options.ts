@@ -36,6 +36,11 @@ export interface LoadOptions {
   cpuMoeLayers?: number | "all";
   /** Keep the KV cache of a layer where the layer is, instead of in host memory. Default true. */
   kvOffload?: boolean;
+  /**
+   * Let the GPU select the most likely tokens, where the output layer is on one, and copy these instead of the whole
+   * vocabulary for each token. The tokens are the same. See docs/throughput.md for when it pays. Default false.
+   */
+  gpuSampling?: boolean;
   /** What is kept free. */
   memory?: {
     /** Share of the buffers for intermediate results that is kept free in addition. Default 0.15. */

@@ -50,6 +50,8 @@ export interface Placement extends Plan {
   loadMode: "mmap" | "copy" | "direct";
   /** Whether the files were read ahead. Not those of a model that does not fit into free memory. */
   prefetch: boolean;
+  /** Whether a GPU selects the most likely tokens; the option `gpuSampling` asks for it. */
+  gpuSampling: boolean;
   /** Most CPU threads; `status()` says how many are in use. */
   threads: number;
   /** The process that the model is in: this one, or with `isolation: "process"` its own. */
@@ -63,6 +65,8 @@ export interface ModelStatus {
   waiting: number;
   /** Steps computed since loading. */
   steps: number;
+  /** Tokens chosen from those that a GPU has selected, since loading; others needed the whole vocabulary. */
+  gpuSampled: number;
   /** CPU threads in use. */
   threads: number;
   kvCache: {
@@ -149,9 +153,16 @@ export class Model implements AsyncDisposable {
 
   /** What the model is doing at this moment. */
   status(): ModelStatus {
-    const { running, waiting, kvUsed, kvAtWork, spilledBytes, steps, threads } = this.#engine.status();
+    const { running, waiting, kvUsed, kvAtWork, spilledBytes, steps, gpuSampled, threads } = this.#engine.status();
     const { capacity } = this.placement.kvCache;
-    return { running, waiting, steps, threads, kvCache: { capacity, used: kvUsed, atWork: kvAtWork, spilledBytes } };
+    return {
+      running,
+      waiting,
+      steps,
+      gpuSampled,
+      threads,
+      kvCache: { capacity, used: kvUsed, atWork: kvAtWork, spilledBytes },
+    };
   }
 
   /** True once `dispose()` was called or the engine ended by itself. */

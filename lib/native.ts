@@ -44,6 +44,7 @@ export interface NativeEngineOptions {
   tensorSplit: number[];
   overrides: [pattern: string, device: string][];
   kvOffload: boolean;
+  gpuSampling: boolean;
   loadMode: LoadMode;
   mlock: boolean;
   /** Read ahead the files of models of up to so many bytes. */
@@ -145,6 +146,7 @@ export interface NativeLoaded {
   bos: number;
   eos: number;
   gpuLayers: number;
+  gpuSampling: boolean;
   loadMode: Exclude<LoadMode, "auto">;
   prefetch: boolean;
   notes: string[];
@@ -229,6 +231,7 @@ export interface NativeStatus {
   kvAtWork: number;
   spilledBytes: number;
   steps: number;
+  gpuSampled: number;
   threads: number;
 }
 

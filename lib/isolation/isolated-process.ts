@@ -134,7 +134,18 @@ function tellStatus(): void {
 }
 
 function status() {
-  return engine?.status() ?? { running: 0, waiting: 0, kvUsed: 0, kvAtWork: 0, spilledBytes: 0, steps: 0, threads: 0 };
+  return (
+    engine?.status() ?? {
+      running: 0,
+      waiting: 0,
+      kvUsed: 0,
+      kvAtWork: 0,
+      spilledBytes: 0,
+      steps: 0,
+      gpuSampled: 0,
+      threads: 0,
+    }
+  );
 }
 
 function answer(call: number, ask: () => unknown): void {

@@ -66,7 +66,16 @@ export class RemoteEngine implements NativeEngine {
 /** The process and what is under way in it. Knows nothing of its RemoteEngine, so that that one can be collected. */
 class EngineProcess {
   readonly child: Child;
-  status: NativeStatus = { running: 0, waiting: 0, kvUsed: 0, kvAtWork: 0, spilledBytes: 0, steps: 0, threads: 0 };
+  status: NativeStatus = {
+    running: 0,
+    waiting: 0,
+    kvUsed: 0,
+    kvAtWork: 0,
+    spilledBytes: 0,
+    steps: 0,
+    gpuSampled: 0,
+    threads: 0,
+  };
 
   readonly #onEvents: (events: NativeEvent[]) => void;
   readonly #endWatch: () => void;

@@ -11,6 +11,7 @@ export function draftOptions(options: NativeEngineOptions, kvCells: number): Nat
     ...options,
     speculation: "none",
     gpuLayers: options.draftGpuLayers,
+    gpuSampling: false,
     splitMode: "layer",
     mainDevice: 0,
     tensorSplit: [],

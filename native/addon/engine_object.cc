@@ -225,6 +225,7 @@ Napi::Value EngineObject::Status(const Napi::CallbackInfo& info) {
     object.Set("kvAtWork", status.kv_at_work);
     object.Set("spilledBytes", static_cast<double>(status.spilled_bytes));
     object.Set("steps", static_cast<double>(status.steps));
+    object.Set("gpuSampled", static_cast<double>(status.gpu_sampled));
     object.Set("threads", status.threads);
     return object;
   });

@@ -53,6 +53,7 @@ struct ToObject {
     object.Set("bos", event.bos);
     object.Set("eos", event.eos);
     object.Set("gpuLayers", event.gpu_layers);
+    object.Set("gpuSampling", event.gpu_sampling);
     object.Set("devices", ToJs(env, event.memory));
     object.Set("loadMode", event.load_mode);
     object.Set("prefetch", event.prefetch);

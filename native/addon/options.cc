@@ -170,6 +170,7 @@ EngineOptions ReadEngineOptions(const Napi::Object& object) {
   options.model.tensor_split = fields.Floats("tensorSplit");
   options.model.overrides = ReadOverrides(fields.Get("overrides"));
   options.context.kv_offload = fields.Bool("kvOffload");
+  options.context.top_logits = fields.Bool("gpuSampling") ? kTopLogits : 0;
   options.model.mode = ReadLoadMode(fields.String("loadMode"));
   options.model.mlock = fields.Bool("mlock");
   options.model.prefetch_limit = fields.Int<uint64_t>("prefetchLimit");

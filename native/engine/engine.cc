@@ -136,6 +136,12 @@ void Engine::ReportLoaded(GgufFile header, const llama_model* model, const Gener
   std::string description(256, '\0');
   description.resize(static_cast<size_t>(std::max(0, llama_model_desc(model, description.data(), description.size()))));
   const char* chat_template = llama_model_chat_template(model, nullptr);
+  if (options_.context.top_logits > 0 && !generator.samples_on_gpu()) {
+    notes_.push_back(
+        "gpuSampling is not used: it takes an output layer on a GPU of this machine whose backend can select the "
+        "largest logits, no tensorOverrides, no splitMode \"tensor\", and a vocabulary of more than " +
+        std::to_string(kTopLogits) + " tokens.");
+  }
   const int32_t layers = llama_model_n_layer(model);
   // llama.cpp counts the output layer too.
   const int32_t gpu_layers =
@@ -156,6 +162,7 @@ void Engine::ReportLoaded(GgufFile header, const llama_model* model, const Gener
       .bos = llama_vocab_bos(vocab),
       .eos = llama_vocab_eos(vocab),
       .gpu_layers = options_.model.devices.empty() ? 0 : static_cast<uint32_t>(gpu_layers),
+      .gpu_sampling = generator.samples_on_gpu(),
       .memory = generator.Memory(),
       .load_mode = ToString(options_.model.mode),
       .prefetch = options_.model.prefetch_limit > 0,

@@ -29,6 +29,9 @@ struct EngineOptions {
 // Most guessed tokens of one step, over all requests: logits of each are computed.
 constexpr uint32_t kMaxGuesses = 64;
 
+// Largest logits of each token that a GPU is asked for: more than the default of topK, and few beside a vocabulary.
+constexpr uint32_t kTopLogits = 64;
+
 // Fills in what depends on the model.
 void Complete(EngineOptions& options, const llama_model* model);
 

@@ -117,6 +117,7 @@ EngineStatus Generator::status() const {
           .kv_at_work = cache_.at_work(),
           .spilled_bytes = cache_.spilled_bytes(),
           .steps = steps_,
+          .gpu_sampled = gpu_sampled_,
           .threads = threads_ ? threads_->threads() : options_.context.threads};
 }
 

@@ -30,6 +30,7 @@ struct EngineStatus {
   uint32_t kv_at_work = 0;     // of them, of running requests; the others are kept for later
   uint64_t spilled_bytes = 0;  // of prefixes that had to leave it
   uint64_t steps = 0;          // since loading
+  uint64_t gpu_sampled = 0;    // tokens picked from the logits that a GPU has selected
   uint32_t threads = 0;        // in use
 };
 
@@ -57,6 +58,8 @@ class Generator {
   // What it and the model take, the draft model included.
   std::vector<DeviceMemory> Memory() const;
   uint32_t kv_cells() const { return cache_.capacity(); }
+  // Whether the largest logits are found on a GPU.
+  bool samples_on_gpu() const { return llama_n_top_logits(context_.get()) > 0; }
 
  private:
   using JobPtr = std::unique_ptr<Job>;
@@ -68,6 +71,12 @@ class Generator {
   struct Rows {
     Job* job;
     int32_t first;  // the others, one for each token of its guess, follow
+  };
+  // A row, with all logits or the largest.
+  struct Logits {
+    int32_t row;
+    float* all;  // null: they are where they were computed
+    llama_top_logits largest;
   };
 
   // generator.cc: from the queue to the end
@@ -99,6 +108,8 @@ class Generator {
   void RunBatches(std::vector<Grant> grants);
   void RunBatch(const std::vector<Grant>& grants);
   void UndoBatch(const std::vector<Grant>& grants);
+  void ChooseLogits(const std::vector<Rows>& rows);
+  float* AllLogits(int32_t row);
   void SampleRows(const std::vector<Rows>& rows);
   void DeliverAll(Job& job, std::vector<Sample> samples);
   void Deliver(Job& job, Sample sample);
@@ -121,6 +132,7 @@ class Generator {
   // The flags of the requests in the batch that is being computed; read by ggml's threads, too.
   std::vector<const std::atomic<bool>*> computing_;
   uint64_t steps_ = 0;
+  uint64_t gpu_sampled_ = 0;
   bool urgent_ = false;
 };
 

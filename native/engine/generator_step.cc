@@ -1,5 +1,7 @@
 #include <algorithm>
 #include <iterator>
+#include <mutex>
+#include <numeric>
 #include <optional>
 #include <span>
 #include <string>
@@ -134,6 +136,7 @@ void Generator::RunBatch(const std::vector<Grant>& grants) {
     }
   }
 
+  ChooseLogits(rows);
   const int32_t status = llama_decode(context_.get(), batch_.get());
   computing_.clear();
   if (status == 2) return UndoBatch(grants);
@@ -170,16 +173,46 @@ void Generator::UndoBatch(const std::vector<Grant>& grants) {
   }
 }
 
+// The largest logits of a step come from the GPU when they are enough for all who sample in it. Otherwise all logits
+// do, in one piece: that is faster than row by row.
+void Generator::ChooseLogits(const std::vector<Rows>& rows) {
+  const uint32_t count = llama_n_top_logits(context_.get());
+  const bool enough = count > 0 && std::all_of(rows.begin(), rows.end(),
+                                               [&](const Rows& own) { return own.job->sampler.CanPickFrom(count); });
+  llama_set_logits_on_demand(context_.get(), enough);
+}
+
+float* Generator::AllLogits(int32_t row) {
+  float* logits = llama_get_logits_ith(context_.get(), row);
+  if (logits != nullptr) return logits;
+  throw Error(ErrorCode::kInternal, "llama.cpp computed no logits for a token.", "Please report this.");
+}
+
 void Generator::SampleRows(const std::vector<Rows>& rows) {
-  std::vector<std::vector<float*>> logits;  // of the rows of each job
+  std::vector<std::vector<Logits>> logits;  // of the rows of each job
   for (const auto& [job, first] : rows) {
     auto& own = logits.emplace_back();
     for (int32_t row = first; row <= first + static_cast<int32_t>(job->guess.size()); ++row) {
-      own.push_back(llama_get_logits_ith(context_.get(), row));
-      if (own.back() == nullptr)
-        throw Error(ErrorCode::kInternal, "llama.cpp computed no logits for a token.", "Please report this.");
+      const llama_top_logits largest = llama_get_top_logits_ith(context_.get(), row);
+      own.push_back({row, largest.ids == nullptr ? AllLogits(row) : nullptr, largest});
     }
   }
+  std::mutex copying;  // of logits that are still on the GPU
+  std::vector<uint64_t> gpu_sampled(rows.size());
+  const auto pick = [&](size_t at, const Logits& from) {
+    Sampler& sampler = rows[at].job->sampler;
+    if (from.all != nullptr) return sampler.Next(from.all);
+    if (std::optional<Sample> sample = sampler.NextOf(from.largest)) {
+      ++gpu_sampled[at];
+      return *std::move(sample);
+    }
+    float* all = nullptr;
+    {
+      const std::lock_guard lock(copying);
+      all = AllLogits(from.row);
+    }
+    return sampler.Next(all);
+  };
   std::vector<std::vector<Sample>> samples(rows.size());
   std::vector<std::optional<Error>> errors(rows.size());
   const auto count = static_cast<int64_t>(rows.size());
@@ -192,13 +225,14 @@ void Generator::SampleRows(const std::vector<Rows>& rows) {
     try {
       // As many as were guessed right, and one more: each is sampled as if there had been no guess.
       for (size_t row = 0; row < logits[at].size(); ++row) {
-        samples[at].push_back(job.sampler.Next(logits[at][row]));
+        samples[at].push_back(pick(at, logits[at][row]));
         if (row == job.guess.size() || samples[at].back().token != job.guess[row]) break;
       }
     } catch (...) {
       errors[at] = CurrentError("Sampling");
     }
   }
+  gpu_sampled_ = std::accumulate(gpu_sampled.begin(), gpu_sampled.end(), gpu_sampled_);
   for (size_t i = 0; i < rows.size(); ++i) {
     Job& job = *rows[i].job;
     try {

@@ -65,11 +65,6 @@ COLDSTART_WIDE bool FindMaxima(const float* logits, size_t chunks, float* maxima
       {{"logit", static_cast<double>(bad)}});
 }
 
-// A lambda and not a function, so that sorting inlines it.
-constexpr auto kLarger = [](const llama_token_data& a, const llama_token_data& b) {
-  return a.logit > b.logit || (a.logit == b.logit && a.id < b.id);
-};
-
 }  // namespace
 
 void LogitIndex::Build(const float* logits, size_t count) {

@@ -9,6 +9,11 @@
 
 namespace coldstart {
 
+// The order of candidates. A lambda and not a function, so that sorting inlines it.
+inline constexpr auto kLarger = [](const llama_token_data& a, const llama_token_data& b) {
+  return a.logit > b.logit || (a.logit == b.logit && a.id < b.id);
+};
+
 class LogitIndex {
  public:
   // Looks at all logits. They must stay where they are until the next call.

@@ -45,6 +45,7 @@ struct Loaded {
   llama_token bos;            // -1: none
   llama_token eos;            // -1: none
   uint32_t gpu_layers;
+  bool gpu_sampling;
   std::vector<DeviceMemory> memory;
   std::string load_mode;           // in force
   bool prefetch;                   // whether the files were read ahead

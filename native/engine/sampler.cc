@@ -174,12 +174,38 @@ void Sampler::FillCandidates(const float* logits) {
   for (size_t i = 0; i < vocab_size_; ++i) candidates_[i] = {static_cast<llama_token>(i), logits[i], 0.0f};
 }
 
+bool Sampler::CanPickFrom(uint32_t count) const {
+  // Of a model with logits that are -Inf, the sums say nothing.
+  constexpr uint32_t kMostUndecided = 4;
+  const bool needs_all = grammar_ != nullptr || options_.logprobs >= 0 || !options_.logit_bias.empty();
+  const uint32_t wanted = greedy_ ? 1 : static_cast<uint32_t>(preselect_k_);
+  return !needs_all && wanted > 0 && wanted < count && undecided_ < kMostUndecided;
+}
+
+std::optional<Sample> Sampler::NextOf(const llama_top_logits& largest) {
+  candidates_.resize(largest.n);
+  for (uint32_t i = 0; i < largest.n; ++i) candidates_[i] = {largest.ids[i], largest.logits[i], 0.0f};
+  std::sort(candidates_.begin(), candidates_.end(), kLarger);
+  const size_t wanted = greedy_ ? 1 : static_cast<size_t>(preselect_k_);
+  // Any token may be as large as the last one here, and come before it in the vocabulary.
+  const bool decided = std::isfinite(largest.sum) && candidates_[wanted - 1].logit > candidates_.back().logit;
+  undecided_ = decided ? 0 : undecided_ + 1;
+  if (!decided) return std::nullopt;
+  candidates_.resize(wanted);
+  Sample sample{};
+  sample.token = greedy_ ? candidates_.front().id : Choose(/*sorted=*/true);
+  llama_sampler_accept(chain_.get(), sample.token);
+  return sample;
+}
+
+// One of candidates_, by the chain.
+llama_token Sampler::Choose(bool sorted) {
+  llama_token_data_array array{candidates_.data(), candidates_.size(), -1, sorted};
+  llama_sampler_apply(chain_.get(), &array);
+  return array.data[array.selected].id;
+}
+
 llama_token Sampler::Pick(const float* logits) {
-  const auto choose = [&](bool sorted) {
-    llama_token_data_array array{candidates_.data(), candidates_.size(), -1, sorted};
-    llama_sampler_apply(chain_.get(), &array);
-    return array.data[array.selected].id;
-  };
   if (draw_) {
     const double random = std::uniform_real_distribution<double>(0.0, 1.0)(random_);
     return vocabulary_draw_.Pick(logits, vocab_size_, index_, *draw_, random);
@@ -190,7 +216,7 @@ llama_token Sampler::Pick(const float* logits) {
   } else {
     FillCandidates(logits);
   }
-  const llama_token token = choose(preselect_k_ > 0 && k < vocab_size_);
+  const llama_token token = Choose(preselect_k_ > 0 && k < vocab_size_);
   if (grammar_ == nullptr || GrammarAllows(token)) return token;
 
   // Checking one token is cheap and usually enough; only when it is refused is the grammar asked about all of them
@@ -208,7 +234,7 @@ llama_token Sampler::Pick(const float* logits) {
                       [](const auto& a, const auto& b) { return a.logit > b.logit; });
     candidates_.resize(k);
   }
-  return choose(false);
+  return Choose(false);
 }
 
 bool Sampler::GrammarAllows(llama_token token) {

@@ -65,12 +65,20 @@ class Sampler {
   // into account for the next. Throws kNumericError when the logits hold NaN or +Inf, or nothing but -Inf.
   Sample Next(float* logits);
 
+  // Whether the `count` largest logits are enough to pick from, but for rare cases.
+  bool CanPickFrom(uint32_t count) const;
+
+  // Like Next(), from the largest logits, when CanPickFrom() them. None in those rare cases, and then nothing has
+  // changed: Next() must be called.
+  std::optional<Sample> NextOf(const llama_top_logits& largest);
+
  private:
   using SamplerPtr = std::unique_ptr<llama_sampler, decltype(&llama_sampler_free)>;
 
   void BuildChain();
   void FillCandidates(const float* logits);
   llama_token Pick(const float* logits);
+  llama_token Choose(bool sorted);
   bool GrammarAllows(llama_token token);
 
   const llama_vocab* vocab_;
@@ -80,6 +88,7 @@ class Sampler {
   SamplerPtr grammar_;
   bool greedy_ = false;              // the chain would only pick the largest logit
   int32_t preselect_k_ = 0;          // the chain starts from the k largest logits; 0: from all
+  uint32_t undecided_ = 0;           // times in a row that the largest logits were not enough
   std::optional<DrawOptions> draw_;  // instead of the chain
   std::mt19937 random_;              // the draw's; the numbers are those that the chain would have
   VocabularyDraw vocabulary_draw_;

@@ -37,6 +37,7 @@ ContextOptions OwnContextOptions(const SpeculationOptions& options, const Contex
   own.key_type = GGML_TYPE_F16;
   own.value_type = GGML_TYPE_F16;
   own.take_back = 0;
+  own.top_logits = 0;
   own.mtp = options.type == SpeculationOptions::Type::kMtp;
   // Heads that are chained compute all tokens of a guess with each.
   if (own.mtp) own.batch_size = std::max(own.batch_size, target.parallel * (options.draft_tokens + 1));

@@ -204,6 +204,7 @@ ContextPtr CreateContext(llama_model* model, const ContextOptions& options) {
   params.kv_unified = options.unified;
   params.offload_kqv = options.kv_offload;
   params.n_rs_seq = options.take_back;
+  params.n_top_logits = options.top_logits;
   params.ctx_type = options.mtp ? LLAMA_CONTEXT_TYPE_MTP : LLAMA_CONTEXT_TYPE_DEFAULT;
   params.no_perf = true;
 

@@ -54,6 +54,8 @@ struct ContextOptions {
   bool kv_offload = true;  // keep the cache of a layer where the layer is, instead of in host memory
   // Most tokens that a recurrent state can be taken back by after a step. Each costs the memory of another state.
   uint32_t take_back = 0;
+  // So many of the largest logits of each token are found on the GPU, where it can; 0: none.
+  uint32_t top_logits = 0;
   bool mtp = false;  // for the model's heads for multi-token prediction: see CheckMtp()
 };
 

@@ -270,6 +270,7 @@ describe("a plan", () => {
     "a split cache": { gpuLayers: "max", kvCache: { layout: "split" }, parallel: 3 },
     "small steps": { gpuLayers: "max", batchSize: 64 },
     "the cache in the host": { gpuLayers: "max", kvOffload: false },
+    "sampling on a GPU": { gpuLayers: "max", gpuSampling: true },
     "copied weights": { gpuLayers: 2, loadMode: "copy" },
   };
   const models = {
