@@ -183,16 +183,20 @@ describe("sampling", () => {
   });
 
   it("refuses a grammar that is none", async () => {
-    for (const grammar of ['root ::= "unclosed', 'other ::= "no root"', "root ::= missing"]) {
+    for (const grammar of ['root ::= "unclosed', 'other ::= "no root"', "root ::= missing", "root ::= <no token>"]) {
       await assert.rejects(model.generate(PROMPT, { grammar }).result, coldstartError("INVALID_GRAMMAR"));
     }
+    await assert.rejects(model.generate(PROMPT, { grammar: 'root ::= word\nwrod ::= "a"' }).result, {
+      message: /^The grammar is not valid at line 1, column 10: there is no rule named word\./,
+      details: { line: 1, column: 10, excerpt: "root ::= word", reason: "there is no rule named word" },
+    });
   });
 
   it("refuses grammars that are too large for llama.cpp's parser, whatever is in their strings", async () => {
     const nested = `root ::= ${"(".repeat(20_000)}"a"${")".repeat(20_000)}`;
     const rules = Array.from({ length: 20_000 }, (_, i) => `r${i} ::= r${i + 1}`).join("\n");
     for (const grammar of [nested, `root ::= r0\n${rules}`, `root ::= "${"a".repeat(2 ** 20)}"`]) {
-      await assert.rejects(model.generate(PROMPT, { grammar }).result, coldstartError("INVALID_GRAMMAR", /At most/));
+      await assert.rejects(model.generate(PROMPT, { grammar }).result, coldstartError("INVALID_GRAMMAR", /too large/));
     }
     const spelled = `root ::= "${"(".repeat(300)}" [(((] # ${"(".repeat(300)}`;
     assert.match(await model.generate(PROMPT, { grammar: spelled, overflow: "stop" }).text(), /^ ?\(+/);

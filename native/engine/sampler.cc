@@ -4,49 +4,20 @@
 #include <cmath>
 
 #include "base/error.h"
+#include "engine/grammar.h"
 
 namespace coldstart {
 
 namespace {
 
-// llama.cpp's grammar parser calls itself for each level and each rule, and its stack has an end.
-void CheckGrammarSize(const std::string& grammar) {
-  constexpr size_t kMaxBytes = 1 << 20;
-  constexpr int kMaxDepth = 200;
-  constexpr int kMaxRules = 10'000;
-  int depth = 0;
-  int deepest = 0;
-  int rules = 0;
-  char quote = 0;  // the character that ends a literal or a class
-  for (size_t i = 0; i < grammar.size(); ++i) {
-    const char c = grammar[i];
-    if (quote != 0) {
-      if (c == '\\') {
-        ++i;
-      } else if (c == quote) {
-        quote = 0;
-      }
-    } else if (c == '"' || c == '[') {
-      quote = c == '"' ? '"' : ']';
-    } else if (c == '#') {
-      while (i + 1 < grammar.size() && grammar[i + 1] != '\n') ++i;
-    } else if (c == '(') {
-      deepest = std::max(deepest, ++depth);
-    } else if (c == ')') {
-      --depth;
-    } else if (grammar.compare(i, 3, "::=") == 0) {
-      ++rules;
-    }
-  }
-  if (grammar.size() <= kMaxBytes && deepest <= kMaxDepth && rules <= kMaxRules) return;
-  throw Error(ErrorCode::kInvalidGrammar,
-              "The grammar has " + std::to_string(grammar.size()) + " bytes, " + std::to_string(rules) +
-                  " rules and parentheses " + std::to_string(deepest) + " deep.",
-              "At most " + std::to_string(kMaxBytes) + " bytes, " + std::to_string(kMaxRules) + " rules and " +
-                  std::to_string(kMaxDepth) + " levels are taken: give nested parts rules of their own.",
-              {{"bytes", static_cast<double>(grammar.size())},
-               {"rules", static_cast<double>(rules)},
-               {"depth", static_cast<double>(deepest)}});
+// Throws kInvalidGrammar.
+void CheckGrammarFor(const llama_vocab* vocab, const std::string& grammar) {
+  const auto is_one = [vocab](std::string_view text) {
+    llama_token tokens[2];
+    return llama_tokenize(vocab, text.data(), static_cast<int32_t>(text.size()), tokens, 2, /*add_special=*/false,
+                          /*parse_special=*/true) == 1;
+  };
+  CheckGrammar(grammar, {llama_vocab_n_tokens(vocab), is_one});
 }
 
 // log(sum(exp(logits))), without overflow.
@@ -69,11 +40,11 @@ Sampler::Sampler(const llama_vocab* vocab, const SamplingOptions& options)
   const llama_token* suppress = llama_vocab_get_suppress_tokens(vocab, &suppressed);
   for (int32_t i = 0; i < suppressed; ++i) options_.logit_bias.push_back({suppress[i], -INFINITY});
   if (!options_.grammar.empty()) {
-    CheckGrammarSize(options_.grammar);
+    CheckGrammarFor(vocab, options_.grammar);
     grammar_.reset(llama_sampler_init_grammar(vocab, options_.grammar.c_str(), "root"));
     if (grammar_ == nullptr) {
-      throw Error(ErrorCode::kInvalidGrammar, "The grammar is not valid GBNF, or has no rule named root.",
-                  "Check it against llama.cpp's grammars/README.md.");
+      throw Error(ErrorCode::kInvalidGrammar, "llama.cpp refuses the grammar.",
+                  "llama.cpp's grammars/README.md describes the notation.");
     }
   }
   BuildChain();

@@ -5,6 +5,7 @@
 
 #include "addon/errors.h"
 #include "addon/gguf_convert.h"
+#include "engine/grammar.h"
 #include "engine/guess_length.h"
 #include "engine/logit_index.h"
 #include "engine/prefix_tree.h"
@@ -12,6 +13,7 @@
 #include "engine/text_stream.h"
 #include "engine/thread_governor.h"
 #include "engine/vocabulary_draw.h"
+#include "llama.h"
 #include "loading/gguf.h"
 #include "loading/load_mode.h"
 #include "loading/prefetch.h"
@@ -272,6 +274,29 @@ Napi::Value RunPrefetch(const Napi::CallbackInfo& info) {
   });
 }
 
+// checkGrammar(grammar, tokens, known: texts of tokens)
+Napi::Value RunCheckGrammar(const Napi::CallbackInfo& info) {
+  return AtEdge(info.Env(), [&]() -> Napi::Value {
+    const std::vector<std::string> known = StringsOf(info[2]);
+    const auto is_one = [&](std::string_view text) {
+      return std::find(known.begin(), known.end(), text) != known.end();
+    };
+    CheckGrammar(info[0].As<Napi::String>().Utf8Value(), {info[1].As<Napi::Number>().Int32Value(), is_one});
+    return info.Env().Undefined();
+  });
+}
+
+// llamaTakesGrammar(grammar): what llama.cpp itself says, on standard error also
+Napi::Value RunLlamaTakesGrammar(const Napi::CallbackInfo& info) {
+  return AtEdge(info.Env(), [&]() -> Napi::Value {
+    const std::string grammar = info[0].As<Napi::String>().Utf8Value();
+    llama_sampler* sampler = llama_sampler_init_grammar(nullptr, grammar.c_str(), "root");
+    const bool taken = sampler != nullptr;
+    if (taken) llama_sampler_free(sampler);
+    return Napi::Boolean::New(info.Env(), taken);
+  });
+}
+
 Napi::Object Init(Napi::Env env, Napi::Object exports) {
   env.SetInstanceData(new AddonData());
   exports.Set("setErrorClass", Napi::Function::New<SetErrorClass>(env, "setErrorClass"));
@@ -286,6 +311,8 @@ Napi::Object Init(Napi::Env env, Napi::Object exports) {
   exports.Set("whyNotDirect", Napi::Function::New<RunWhyNotDirect>(env, "whyNotDirect"));
   exports.Set("fallbacks", Napi::Function::New<RunFallbacks>(env, "fallbacks"));
   exports.Set("prefetch", Napi::Function::New<RunPrefetch>(env, "prefetch"));
+  exports.Set("checkGrammar", Napi::Function::New<RunCheckGrammar>(env, "checkGrammar"));
+  exports.Set("llamaTakesGrammar", Napi::Function::New<RunLlamaTakesGrammar>(env, "llamaTakesGrammar"));
   exports.Set("planStep", Napi::Function::New<RunPlanStep>(env, "planStep"));
   return exports;
 }

@@ -77,6 +77,10 @@ interface TestingAddon {
   fallbacks(path: string, warnings: string[]): string[];
   /** Reads files ahead, to their end or given up at once; then how much of each is in the page cache, 0 to 1. */
   prefetch(files: string[], giveUp: boolean): { finished: boolean; cached: (number | undefined)[] };
+  /** Throws what is wrong with a grammar, for a model with so many tokens, of which these are known by their texts. */
+  checkGrammar(grammar: string, tokens: number, known: string[]): void;
+  /** What llama.cpp says of it, on standard error also. */
+  llamaTakesGrammar(grammar: string): boolean;
   planStep(requests: Pending[], budget: { tokens: number; prompts: number }, start: number): number[];
 }
 
