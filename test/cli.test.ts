@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
-import { execFile } from "node:child_process";
-import { mkdtempSync, rmSync, statSync, writeFileSync } from "node:fs";
+import { execFile, spawnSync } from "node:child_process";
+import { closeSync, mkdtempSync, openSync, rmSync, statSync, writeFileSync } from "node:fs";
 import os from "node:os";
 import path from "node:path";
 import { PROMPT, root, TINY_STORIES } from "./support/models.js";
@@ -74,6 +74,41 @@ describe("the command line", () => {
     rmSync(folder, { recursive: true });
   });
 
+  it("takes what says where a model goes, how it computes, and what happens at the end of the context", async () => {
+    const plain = ["run", TINY_STORIES, "-p", PROMPT, "-q", "-t", "0", "-n", "20"];
+    const first = await coldstart(plain);
+    for (const flags of [
+      ["--speculative", "lookup"],
+      ["--speculative", `draft:${TINY_STORIES}`],
+      ["--kv-type", "bf16", "--on-out-of-memory", "retry", "--strict", "--split-mode", "layer", "--gpu-layers", "0"],
+    ]) {
+      const { code, out, err } = await coldstart([...plain, ...flags]);
+      assert.equal(code, 0, err);
+      if (flags[0] === "--speculative") assert.equal(out, first.out, flags.join(" "));
+    }
+    const penalized = await coldstart([...plain, "--frequency-penalty", "5", "--presence-penalty", "5"]);
+    assert.notEqual(penalized.out, first.out);
+    const { code, out } = await coldstart([...plain.slice(0, -1), "300", "--json", "--overflow", "stop", "-c", "16"]);
+    assert.equal(code, 0);
+    assert.match(out, /"finishReason":"context"/);
+    const plan = await coldstart(["plan", TINY_STORIES, "--kv-type", "bf16", "--speculative", "lookup", "--json"]);
+    assert.equal(plan.code, 0, plan.err);
+  });
+
+  it("says in one line that its output cannot be written", function () {
+    if (process.platform !== "linux") this.skip(); // /dev/full is a disk that is full.
+    for (const args of [["run", TINY_STORIES, "-q", "-p", PROMPT], ["devices"], ["--help"]]) {
+      const full = openSync("/dev/full", "w");
+      const { status, stderr } = spawnSync(process.execPath, [path.join(root, "dist/cli/main.js"), ...args], {
+        stdio: ["ignore", full, "pipe"],
+        encoding: "utf8",
+      });
+      closeSync(full);
+      assert.equal(status, 1);
+      assert.match(stderr, /^coldstart: Standard output cannot be written: ENOSPC.*\n$/);
+    }
+  });
+
   it("inspects a file", async () => {
     const { code, out } = await coldstart(["inspect", TINY_STORIES, "--tensors"]);
     assert.equal(code, 0);
@@ -98,7 +133,7 @@ describe("the command line", () => {
 
   it("has help for every command", async () => {
     assert.match((await coldstart(["--help"])).out, /devices[\s\S]*doctor[\s\S]*inspect[\s\S]*run[\s\S]*Exit codes/);
-    for (const command of ["run", "inspect", "devices", "doctor"]) {
+    for (const command of ["run", "plan", "inspect", "backends", "devices", "doctor", "worker"]) {
       const { code, out } = await coldstart([command, "--help"]);
       assert.equal(code, 0);
       assert.match(out, new RegExp(`^Usage: coldstart ${command}`));
@@ -119,6 +154,8 @@ describe("the command line", () => {
     ["an unknown option", ["run", TINY_STORIES, "--tempreature", "1"], 2, /unknown option.*\n.*--temperature/],
     ["an unknown command", ["walk"], 2, /unknown command/],
     ["a missing argument", ["inspect"], 2, /missing required argument/],
+    ["an unknown option of a command of a command", ["bench", "load", "x", "--fast"], 2, /unknown option/],
+    ["a kind of guesses that there is not", ["run", "x", "--speculative", "draft:"], 2, /lookup, mtp, or draft:<path/],
     ["an empty prompt", ["run", TINY_STORIES], 2, /prompt is ""/],
   ];
   for (const [name, args, code, message] of failures) {

@@ -11,11 +11,11 @@ import { invalidOption } from "../options.js";
 import { formatTable } from "./format.js";
 import type { LoadOnce } from "./load-once.js";
 
-interface BenchLoadOptions {
+export interface BenchLoadFlags {
   modes: string;
   rounds: number;
   contextLength: number;
-  gpuLayers?: number | "max";
+  gpuLayers?: number | "max" | "auto";
   threads?: number;
   json?: boolean;
 }
@@ -49,7 +49,7 @@ interface Report {
   notes: string[];
 }
 
-export async function benchLoad(path: string, options: BenchLoadOptions): Promise<void> {
+export async function benchLoad(path: string, options: BenchLoadFlags): Promise<void> {
   const contenders = options.modes.split(",").map(toContender);
   if (!Number.isInteger(options.rounds) || options.rounds < 1)
     throw invalidOption("rounds", options.rounds, "a whole number of at least 1");
@@ -69,7 +69,7 @@ function toContender(name: string): Contender {
   return { name, load: { loadMode, prefetch, mlock: extras.includes("mlock") } };
 }
 
-async function measure(path: string, contenders: Contender[], options: BenchLoadOptions): Promise<Report> {
+async function measure(path: string, contenders: Contender[], options: BenchLoadFlags): Promise<Report> {
   const notes = new Set<string>();
   const files = await native().modelFiles(path);
   const bytes = files.reduce((sum, file) => sum + statSync(file).size, 0);

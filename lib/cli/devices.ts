@@ -5,7 +5,13 @@ import type { NvidiaGpu } from "../machine/nvidia.js";
 import { formatBytes, formatSpeed, formatTable } from "./format.js";
 import { toJson } from "./to-json.js";
 
-export async function devices(options: { measure?: boolean; disk?: string; json?: boolean }): Promise<void> {
+export interface DevicesFlags {
+  measure?: boolean;
+  disk?: string;
+  json?: boolean;
+}
+
+export async function devices(options: DevicesFlags): Promise<void> {
   const { measure = false, disk } = options;
   const machine = await inspectMachine({ memoryBandwidth: measure, ...(disk !== undefined && { disk }) });
   console.log(options.json ? toJson(machine) : render(machine));

@@ -7,7 +7,13 @@ import { toJson } from "./to-json.js";
 const MARK = { ok: "✓", warn: "!", fail: "✗", skip: "-" } as const;
 const COLOR = { ok: 32, warn: 33, fail: 31, skip: 90 } as const; // green, yellow, red, grey
 
-export async function doctor(options: { model?: string; measure: boolean; json?: boolean }): Promise<void> {
+export interface DoctorFlags {
+  model?: string;
+  measure: boolean;
+  json?: boolean;
+}
+
+export async function doctor(options: DoctorFlags): Promise<void> {
   const { json, ...rest } = options;
   const { checks, machine } = await examine(rest);
   const failed = checks.some(({ status }) => status === "fail");

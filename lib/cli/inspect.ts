@@ -2,7 +2,12 @@ import { inspectGguf, type GgufInfo } from "../inspect-gguf.js";
 import type { MetadataValue } from "../native.js";
 import { formatBytes, formatCount, formatTable } from "./format.js";
 
-export async function inspect(file: string, options: { tensors?: boolean; json?: boolean }): Promise<void> {
+export interface InspectFlags {
+  tensors?: boolean;
+  json?: boolean;
+}
+
+export async function inspect(file: string, options: InspectFlags): Promise<void> {
   const info = await inspectGguf(file, options.json ? { arrayLimit: Infinity } : {});
   if (options.json) {
     console.log(

@@ -1,17 +1,12 @@
-import type { KvCacheType, LoadOptions } from "../load-options.js";
+import type { LoadOptions } from "../load-options.js";
 import type { DevicePlan, Plan } from "../placement/plan.js";
 import { planModel, type PlanOptions } from "../plan.js";
+import { placementOf, type PlacementFlags } from "./commands/placement.js";
 import { formatBytes, formatTable } from "./format.js";
 import { given } from "./given.js";
 
-interface PlanFlags extends Pick<LoadOptions, "contextLength" | "gpuLayers" | "parallel" | "batchSize"> {
-  kvType?: KvCacheType;
+export interface PlanFlags extends PlacementFlags, Pick<LoadOptions, "parallel" | "batchSize"> {
   kvLayout?: "unified" | "split";
-  devices?: string[];
-  splitMode?: NonNullable<LoadOptions["splitMode"]>;
-  tensorSplit?: number[];
-  cpuMoeLayers?: number | "all";
-  workers?: string[];
   adapter?: string[];
   mmproj?: string;
   headroom?: number;
@@ -20,11 +15,13 @@ interface PlanFlags extends Pick<LoadOptions, "contextLength" | "gpuLayers" | "p
 }
 
 export async function plan(model: string, flags: PlanFlags): Promise<void> {
-  const { kvType, kvLayout, adapter: adapters, headroom, leaveFree, json, ...rest } = flags;
+  const { parallel, batchSize, kvLayout, adapter: adapters, mmproj, headroom, leaveFree, json } = flags;
   const options: PlanOptions = given({
-    ...rest,
+    ...placementOf(flags, kvLayout),
+    parallel,
+    batchSize,
     adapters,
-    kvCache: given({ keyType: kvType, valueType: kvType, layout: kvLayout }),
+    mmproj,
     memory: given({ headroom, leaveFree }),
   });
   const found = await planModel(model, options);

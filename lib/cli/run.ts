@@ -4,35 +4,30 @@ import { ColdstartError } from "../errors.js";
 import type { GenerateOptions } from "../generate-options.js";
 import type { GenerationResult } from "../generation.js";
 import { loadModel } from "../load-model.js";
-import type { LoadMode, LoadOptions } from "../load-options.js";
+import type { LoadOptions } from "../load-options.js";
 import type { Model } from "../model.js";
+import { placementOf, type PlacementFlags } from "./commands/placement.js";
 import { EXIT } from "./exit-codes.js";
 import { given } from "./given.js";
 
-interface RunOptions {
+export interface RunFlags
+  extends
+    PlacementFlags,
+    Pick<LoadOptions, "onOutOfMemory" | "strict" | "loadMode" | "isolation">,
+    Pick<GenerateOptions, "maxTokens" | "temperature" | "topK" | "topP" | "minP" | "seed" | "overflow">,
+    Pick<GenerateOptions, "repeatPenalty" | "frequencyPenalty" | "presencePenalty"> {
   prompt?: string;
-  maxTokens?: number;
-  temperature?: number;
-  topK?: number;
-  topP?: number;
-  minP?: number;
-  repeatPenalty?: number;
-  seed?: number;
   stop?: string[];
   grammarFile?: string;
-  contextLength?: number | "auto";
-  gpuLayers?: number | "max" | "auto";
   threads?: number;
-  loadMode?: LoadMode;
-  workers?: string[];
-  isolation?: "none" | "process";
   json?: boolean;
   quiet?: boolean;
 }
 
-export async function run(path: string, options: RunOptions): Promise<void> {
-  const { contextLength, gpuLayers, threads, workers, isolation, loadMode } = options;
-  const { maxTokens, temperature, topK, topP, minP, repeatPenalty, seed, stop } = options;
+export async function run(path: string, options: RunFlags): Promise<void> {
+  const { onOutOfMemory, strict, threads, isolation, loadMode } = options;
+  const { maxTokens, temperature, topK, topP, minP, seed, stop, overflow } = options;
+  const { repeatPenalty, frequencyPenalty, presencePenalty } = options;
   const grammar = options.grammarFile === undefined ? undefined : readGrammar(options.grammarFile);
   const prompt = options.prompt ?? (await readAll(process.stdin));
   const started = performance.now();
@@ -43,7 +38,10 @@ export async function run(path: string, options: RunOptions): Promise<void> {
 
   const model = await loadWithProgress(
     path,
-    given({ contextLength, gpuLayers, threads, workers, isolation, loadMode, signal: interrupt.signal }),
+    {
+      ...placementOf(options),
+      ...given({ onOutOfMemory, strict, threads, isolation, loadMode, signal: interrupt.signal }),
+    },
     options,
   );
   const loadMs = performance.now() - started;
@@ -55,8 +53,11 @@ export async function run(path: string, options: RunOptions): Promise<void> {
       topP,
       minP,
       repeatPenalty,
+      frequencyPenalty,
+      presencePenalty,
       seed,
       stop,
+      overflow,
       grammar,
       signal: interrupt.signal,
     });
@@ -84,7 +85,7 @@ function readGrammar(file: string): string {
   }
 }
 
-async function loadWithProgress(path: string, load: LoadOptions, { quiet, json }: RunOptions): Promise<Model> {
+async function loadWithProgress(path: string, load: LoadOptions, { quiet, json }: RunFlags): Promise<Model> {
   if (quiet || json || !process.stderr.isTTY) return loadModel(path, load);
   const { default: progress } = await import("cli-progress");
   const bar = new progress.SingleBar({

@@ -7,7 +7,7 @@ import { parseEndpoint } from "../workers/endpoint.js";
 import { serveWorker, type ServedWorker } from "../workers/server.js";
 import { formatBytes, formatTable } from "./format.js";
 
-export interface WorkerCommandOptions {
+export interface WorkerFlags {
   listen: string;
   allowRemote?: boolean;
   devices?: string[];
@@ -16,7 +16,7 @@ export interface WorkerCommandOptions {
   cache: string | boolean;
 }
 
-export async function worker(options: WorkerCommandOptions, coldstart: string): Promise<void> {
+export async function worker(options: WorkerFlags, coldstart: string): Promise<void> {
   const { allowRemote = false, devices = [], threads = defaultThreads() } = options;
   if (!Number.isInteger(threads) || threads < 1 || threads > 512) {
     throw new ColdstartError("INVALID_OPTION", `--threads is ${threads}.`, { remedy: "It must be from 1 to 512." });
