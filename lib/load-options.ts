@@ -109,7 +109,10 @@ export interface LoadOptions {
       directory?: string;
     };
   };
-  /** Keep what was computed, for prompts that begin alike. Default true. */
+  /**
+   * Keep what was computed, for prompts that begin alike. Default true. Without it sessions compute their whole text at each
+   * call, also after `restore()`.
+   */
   prefixCache?: boolean;
   /**
    * The same request with the same seed gives the same tokens whatever else runs at the same time. Each generation is

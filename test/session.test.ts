@@ -144,6 +144,7 @@ describe("a snapshot", () => {
           load.prefixCache === false ? 0 : tokens.length,
           "nothing was computed again",
         );
+        if (load.prefixCache === false) assert.equal(model.status().kvCache.spilledBytes, 0, "nothing is kept in vain");
       });
     });
   }

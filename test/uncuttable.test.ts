@@ -44,6 +44,7 @@ for (const architecture of ["mamba", "gemma2"] as const) {
           const diverging = await model.generate(other, OPTIONS).result;
           assert.equal(diverging.usage.cachedTokens, 0, "it cannot go on from the middle of a state");
           assert.deepEqual(diverging.tokens, (await plain.generate(other, OPTIONS).result).tokens);
+          assert.equal(plain.status().kvCache.spilledBytes, 0, "nothing is kept in vain");
         }),
       );
     });

@@ -232,7 +232,7 @@ void KvCache::Release(llama_seq_id sequence, bool keep, uint32_t length) {
   Sequence& done = sequences_[static_cast<size_t>(sequence)];
   at_work_.Erase(sequence);
   if (!options_.cuttable) {
-    if (keep && options_.reuse && !done.tokens.empty()) Checkpoint(sequence);
+    if (keep && !done.tokens.empty()) Checkpoint(sequence);
     return Free(sequence);
   }
   Cut(sequence, Usable(std::min<uint32_t>(length, static_cast<uint32_t>(done.tokens.size()))));
@@ -250,7 +250,7 @@ void KvCache::Release(llama_seq_id sequence, bool keep, uint32_t length) {
 }
 
 void KvCache::Checkpoint(llama_seq_id sequence) {
-  if (states_.max_bytes() == 0) return;
+  if (!options_.reuse || states_.max_bytes() == 0) return;
   PutAside(sequences_[static_cast<size_t>(sequence)].tokens, Save(sequence), false);
 }
 
@@ -264,7 +264,7 @@ std::vector<uint8_t> KvCache::Save(llama_seq_id sequence) {
 }
 
 void KvCache::Load(std::vector<llama_token> tokens, std::vector<uint8_t> state) {
-  PutAside(std::move(tokens), std::move(state), /*always=*/true);
+  if (options_.reuse) PutAside(std::move(tokens), std::move(state), /*always=*/true);
 }
 
 // A full disk costs computing something again, and no request.

@@ -26,7 +26,7 @@ namespace coldstart {
 struct KvCacheOptions {
   bool unified = true;
   bool cuttable = true;         // see CanCut()
-  bool reuse = true;            // keep what is finished
+  bool reuse = true;            // keep what is finished, or loaded
   uint32_t parallel = 1;        // sequences at work at the same time
   uint32_t reuse_multiple = 1;  // lengths that are used again are multiples of this
   uint64_t spill_bytes = 0;     // of states outside of the cache
@@ -82,7 +82,8 @@ class KvCache {
   // The sequence's state, as llama.cpp writes it.
   std::vector<uint8_t> Save(llama_seq_id sequence);
 
-  // Makes a state that Save() wrote available to requests that start with `tokens`. Trusted bytes only.
+  // Makes a state that Save() wrote available to requests that start with `tokens`, unless nothing is to be used again.
+  // Trusted bytes only.
   void Load(std::vector<llama_token> tokens, std::vector<uint8_t> state);
 
   // Forgets everything that is not at work.
