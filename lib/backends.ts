@@ -173,8 +173,13 @@ async function loadAll(): Promise<Backend[]> {
 export async function loadedPlugins(): Promise<string[]> {
   const backends = await listBackends();
   return backends
-    .filter(({ status, path: file }) => status === "loaded" && file !== addonPath())
+    .filter(({ status, path: file }) => status === "loaded" && !ownPaths().includes(file))
     .map((one) => one.path);
+}
+
+/** Of what each process has without being told: the addon, and the CPU backend where builds have several to choose from. */
+function ownPaths(): string[] {
+  return [addonPath(), native().cpuVariant()].filter((file) => file !== undefined);
 }
 
 function builtIn(): Backend[] {
@@ -185,7 +190,7 @@ function builtIn(): Backend[] {
     else
       backends.push({
         name,
-        path: addonPath(),
+        path: (name === "CPU" ? native().cpuVariant() : undefined) ?? addonPath(),
         source: "coldstart",
         status: "loaded",
         reason: undefined,

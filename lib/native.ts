@@ -302,6 +302,8 @@ export interface NativeAddon {
   Planner: new (source: string | Uint8Array[]) => NativePlanner;
   inspectGguf(path: string, arrayLimit: number): Promise<GgufHeader & { quantization?: string }>;
   backendFeatures(backend: string): Record<string, string>;
+  /** The path of the CPU backend that was chosen for this processor; undefined where there is one in the addon. */
+  cpuVariant(): string | undefined;
   listDevices(): NativeDevice[];
   loadBackend(path: string): Promise<{ name: string; devices: string[] }>;
   /** Bytes per second. */

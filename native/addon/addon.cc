@@ -17,6 +17,7 @@ Napi::Object Init(Napi::Env env, Napi::Object exports) {
   exports.Set("Engine", EngineObject::Define(env));
   exports.Set("Planner", PlannerObject::Define(env));
   exports.Set("backendFeatures", Napi::Function::New<ListBackendFeatures>(env, "backendFeatures"));
+  exports.Set("cpuVariant", Napi::Function::New<CpuVariantPath>(env, "cpuVariant"));
   exports.Set("forgetFile", Napi::Function::New<ForgetFile>(env, "forgetFile"));
   exports.Set("inspectGguf", Napi::Function::New<InspectGguf>(env, "inspectGguf"));
   exports.Set("listDevices", Napi::Function::New<ListDevices>(env, "listDevices"));

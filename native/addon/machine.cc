@@ -2,6 +2,7 @@
 
 #include "addon/errors.h"
 #include "addon/options.h"
+#include "backends/cpu_variant.h"
 #include "backends/devices.h"
 #include "backends/log.h"
 #include "backends/plugins.h"
@@ -61,6 +62,13 @@ Napi::Array ToJs(Napi::Env env, const std::vector<DeviceMemory>& devices) {
     array.Set(i, device);
   }
   return array;
+}
+
+Napi::Value CpuVariantPath(const Napi::CallbackInfo& info) {
+  return AtEdge(info.Env(), [&]() -> Napi::Value {
+    StartLlama();
+    return CpuVariant().empty() ? info.Env().Undefined() : Napi::String::New(info.Env(), CpuVariant());
+  });
 }
 
 Napi::Value ListBackendFeatures(const Napi::CallbackInfo& info) {

@@ -14,6 +14,9 @@ Napi::Value ListDevices(const Napi::CallbackInfo& info);
 // loadBackend(path): Promise<{ name, devices }>
 Napi::Value LoadBackend(const Napi::CallbackInfo& info);
 
+// cpuVariant(): the path of the CPU backend that was chosen for this processor; undefined where it is linked
+Napi::Value CpuVariantPath(const Napi::CallbackInfo& info);
+
 // backendFeatures(backend): { [name]: value }
 Napi::Value ListBackendFeatures(const Napi::CallbackInfo& info);
 

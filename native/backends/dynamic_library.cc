@@ -8,6 +8,8 @@
 #include <dlfcn.h>
 #endif
 
+#include <filesystem>
+
 namespace coldstart {
 
 #ifdef _WIN32
@@ -40,6 +42,16 @@ void* DynamicLibrary::FindAddress(const char* name) const {
   return handle_ == nullptr ? nullptr : reinterpret_cast<void*>(GetProcAddress(static_cast<HMODULE>(handle_), name));
 }
 
+std::string OwnFolder() {
+  HMODULE own = nullptr;
+  constexpr DWORD kFlags = GET_MODULE_HANDLE_EX_FLAG_FROM_ADDRESS | GET_MODULE_HANDLE_EX_FLAG_UNCHANGED_REFCOUNT;
+  if (!GetModuleHandleExW(kFlags, reinterpret_cast<LPCWSTR>(&OwnFolder), &own)) return "";
+  std::wstring path(32768, L'\0');  // the longest there is
+  path.resize(GetModuleFileNameW(own, path.data(), static_cast<DWORD>(path.size())));
+  const std::u8string folder = std::filesystem::path(path).parent_path().u8string();
+  return {folder.begin(), folder.end()};
+}
+
 #else
 
 DynamicLibrary::DynamicLibrary(const std::string& path) : handle_(dlopen(path.c_str(), RTLD_NOW | RTLD_LOCAL)) {
@@ -56,6 +68,12 @@ DynamicLibrary::~DynamicLibrary() {
 void* DynamicLibrary::FindAddress(const char* name) const {
   // Without a handle dlsym() would look in the whole process.
   return handle_ == nullptr ? nullptr : dlsym(handle_, name);
+}
+
+std::string OwnFolder() {
+  Dl_info info{};
+  if (dladdr(reinterpret_cast<const void*>(&OwnFolder), &info) == 0 || info.dli_fname == nullptr) return "";
+  return std::filesystem::absolute(info.dli_fname).parent_path().string();
 }
 
 #endif

@@ -29,4 +29,7 @@ class DynamicLibrary {
   std::string error_;
 };
 
+// The full path of the folder that this addon lies in, UTF-8; empty when the system does not say.
+std::string OwnFolder();
+
 }  // namespace coldstart

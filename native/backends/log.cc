@@ -8,6 +8,7 @@
 #include <utility>
 #include <vector>
 
+#include "backends/cpu_variant.h"
 #include "llama.h"
 
 namespace coldstart {
@@ -59,6 +60,7 @@ void StartLlama() {
   static std::once_flag once;
   std::call_once(once, [] {
     llama_log_set(OnLog, nullptr);
+    LoadCpuVariant();
     llama_backend_init();
   });
 }

@@ -7,6 +7,7 @@
 namespace coldstart {
 
 // Starts llama.cpp's back ends and takes over its log. Called by whoever uses llama.cpp first; later calls do nothing.
+// Throws kBackendUnavailable where there is no CPU backend for this processor.
 // COLDSTART_LOG=error|warn|info|debug prints messages of at least that level to stderr; by default none.
 void StartLlama();
 

@@ -7,9 +7,10 @@ import { parseNumber } from "../parse.js";
 
 export interface PlacementFlags extends Pick<
   LoadOptions,
-  "contextLength" | "gpuLayers" | "devices" | "splitMode" | "tensorSplit" | "cpuMoeLayers" | "speculative" | "workers"
+  "contextLength" | "gpuLayers" | "devices" | "splitMode" | "tensorSplit" | "cpuMoeLayers" | "speculative"
 > {
   kvType?: KvCacheType;
+  workers?: string[];
 }
 
 export function gpuLayersOption(): Option {
@@ -57,7 +58,7 @@ export function placementOf(
   flags: PlacementFlags,
   kvLayout?: "unified" | "split",
 ): Pick<LoadOptions, Exclude<keyof PlacementFlags, "kvType"> | "kvCache"> {
-  const { contextLength, gpuLayers, devices, splitMode, tensorSplit, cpuMoeLayers, kvType, speculative, workers } =
+  const { contextLength, gpuLayers, devices, splitMode, tensorSplit, cpuMoeLayers, workers, kvType, speculative } =
     flags;
   return given({
     contextLength,
@@ -66,8 +67,8 @@ export function placementOf(
     splitMode,
     tensorSplit,
     cpuMoeLayers,
-    speculative,
     workers,
+    speculative,
     kvCache: given({ keyType: kvType, valueType: kvType, layout: kvLayout }),
   });
 }
