@@ -232,13 +232,18 @@ async function load({ kind, path: file, source, release }: PluginFile, before: B
   }
 }
 
+/** Whether something here looks like a GPU that is not used, so that the CPU is no surprise only if it is told. */
+export function isGpuLost(backends: Backend[], nvidiaDriver = hasNvidiaDriver()): boolean {
+  return nvidiaDriver || backends.some(({ status }) => status === "refused");
+}
+
 /** What a user should know who expects a GPU and gets none. */
-export function whyNoGpu(backends: Backend[]): string {
+export function whyNoGpu(backends: Backend[], nvidiaDriver = hasNvidiaDriver()): string {
   const tried = backends.filter(
     ({ source, status, reason }) => status === "refused" || (source !== "coldstart" && reason),
   );
   const reasons = tried.map(({ name, source, reason }) => `${name} of ${source}: ${reason}`);
-  if (reasons.length === 0 && hasNvidiaDriver()) {
+  if (reasons.length === 0 && nvidiaDriver) {
     reasons.push(
       `there is an NVIDIA driver and no backend for it: npm install @node-llama-cpp/${packages}-${process.arch}-cuda@${pinnedVersion()}`,
     );

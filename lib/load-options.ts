@@ -20,7 +20,7 @@ export interface LoadOptions {
    * How a model is split over several devices.
    *
    * - `"layer"` (default): each has some of the layers; they work one after the other, and at the same time on the parts of
-   *   a long prompt where the backend can (pipeline parallelism).
+   *   a long prompt where the backend can (pipeline parallelism of llama.cpp, not measured yet).
    * - `"tensor"`: each has a part of every layer (tensor parallelism). Of the architectures, llama.cpp knows how to split most.
    * - `"row"`: an older kind of it, of CUDA only.
    * - `"none"`: all is on `mainDevice`.

@@ -176,6 +176,18 @@ export interface NativeDemand {
   kvCells: number;
 }
 
+/** Of an engine that has done nothing yet. */
+export const IDLE: Readonly<NativeStatus> = {
+  running: 0,
+  waiting: 0,
+  kvUsed: 0,
+  kvAtWork: 0,
+  spilledBytes: 0,
+  steps: 0,
+  gpuSampled: 0,
+  threads: 0,
+};
+
 export interface NativePlanner {
   measure(options: NativeEngineOptions): Promise<NativeDemand>;
 }

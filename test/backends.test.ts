@@ -3,7 +3,7 @@ import { spawnSync } from "node:child_process";
 import { copyFileSync, mkdirSync, mkdtempSync, readFileSync, rmSync, truncateSync, writeFileSync } from "node:fs";
 import os from "node:os";
 import path from "node:path";
-import { findPlugins, listBackends, pinnedVersion, pluginKind } from "../lib/backends.js";
+import { findPlugins, listBackends, pinnedVersion, pluginKind, isGpuLost, whyNoGpu } from "../lib/backends.js";
 import { addonPath } from "../lib/native.js";
 import { root } from "./support/models.js";
 import { backendsWith } from "./support/plugins.js";
@@ -70,6 +70,21 @@ describe("the search for backends", function () {
         ["sycl", "COLDSTART_BACKEND_PATH", release],
       ],
     );
+  });
+});
+
+describe("a GPU that is not used", () => {
+  const backend = { path: "", source: "x", devices: [], reason: "why" };
+  it("is told when a backend was refused, or NVIDIA's driver has no backend", () => {
+    const refused = [{ ...backend, name: "cuda", status: "refused" as const }];
+    const loaded = [{ ...backend, name: "CPU", source: "coldstart", status: "loaded" as const, reason: undefined }];
+    assert.deepEqual(
+      [isGpuLost(refused, false), isGpuLost(loaded, true), isGpuLost(loaded, false)],
+      [true, true, false],
+    );
+    assert.match(whyNoGpu(refused, false), /cuda of x: why/);
+    assert.match(whyNoGpu(loaded, true), /NVIDIA driver and no backend for it: npm install @node-llama-cpp/);
+    assert.match(whyNoGpu(loaded, false), /no backend for a GPU is installed/);
   });
 });
 

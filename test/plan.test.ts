@@ -18,7 +18,7 @@ import { coldstartError } from "./support/errors.js";
 import { root, TINY_STORIES, withModel } from "./support/models.js";
 import { tensorBytes, writeGguf } from "./support/gguf-writer.js";
 import { inProcess } from "./support/plugins.js";
-import { F16, Q4_0, randomModel, randomModelOf } from "./support/random-model.js";
+import { F16, LARGE, Q4_0, randomModel, randomModelOf } from "./support/random-model.js";
 
 const CPU: LoadOptions = { gpuLayers: 0 };
 let folder: string;
@@ -26,8 +26,7 @@ let large: string;
 before(() => {
   folder = mkdtempSync(path.join(os.tmpdir(), "coldstart-plan-"));
   large = path.join(folder, "large.gguf");
-  const shape = { vocabulary: 2048, width: 512, feedForward: 1536, layers: 6, heads: 8, keyValueHeads: 4, contextLength: 32_768, tied: false } as const; // prettier-ignore
-  writeFileSync(large, randomModel({ ...shape, type: Q4_0 }));
+  writeFileSync(large, randomModel(LARGE));
 });
 after(() => rmSync(folder, { recursive: true, force: true }));
 

@@ -6,6 +6,8 @@ import {
   type NativeEngineOptions,
   type NativeEvent,
   type NativePlanner,
+  IDLE,
+  type NativeStatus,
 } from "../native.js";
 import { EventBuffer, packError, packEvent, type FromChild, type ToChild } from "./messages.js";
 
@@ -133,19 +135,8 @@ function tellStatus(): void {
   if (running > 0 && !isSending) send({ type: "status", status: status() });
 }
 
-function status() {
-  return (
-    engine?.status() ?? {
-      running: 0,
-      waiting: 0,
-      kvUsed: 0,
-      kvAtWork: 0,
-      spilledBytes: 0,
-      steps: 0,
-      gpuSampled: 0,
-      threads: 0,
-    }
-  );
+function status(): NativeStatus {
+  return engine?.status() ?? IDLE;
 }
 
 function answer(call: number, ask: () => unknown): void {

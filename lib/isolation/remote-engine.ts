@@ -1,7 +1,14 @@
 // An engine in a process of its own, which may end without taking the application with it.
 
 import { ColdstartError } from "../errors.js";
-import type { NativeEngine, NativeEngineOptions, NativeEvent, NativeRequest, NativeStatus } from "../native.js";
+import {
+  IDLE,
+  type NativeEngine,
+  type NativeEngineOptions,
+  type NativeEvent,
+  type NativeRequest,
+  type NativeStatus,
+} from "../native.js";
 import type { Worker } from "../workers/probe.js";
 import { watchWorkers } from "../workers/watch.js";
 import { Child } from "./child.js";
@@ -66,16 +73,7 @@ export class RemoteEngine implements NativeEngine {
 /** The process and what is under way in it. Knows nothing of its RemoteEngine, so that that one can be collected. */
 class EngineProcess {
   readonly child: Child;
-  status: NativeStatus = {
-    running: 0,
-    waiting: 0,
-    kvUsed: 0,
-    kvAtWork: 0,
-    spilledBytes: 0,
-    steps: 0,
-    gpuSampled: 0,
-    threads: 0,
-  };
+  status: NativeStatus = IDLE;
 
   readonly #onEvents: (events: NativeEvent[]) => void;
   readonly #endWatch: () => void;

@@ -4,7 +4,7 @@ import { ColdstartError, withoutRemedy } from "../errors.js";
 import type { NativeEngineOptions } from "../native.js";
 import { formatBytes } from "../units.js";
 import type { Placed, Placer } from "./placer.js";
-import { shortfalls, toDevicePlan, type Plan } from "./plan.js";
+import { shortfalls, type Plan } from "./plan.js";
 
 const SMALL_BATCH = 64;
 const LEAST_CONTEXT = 512;
@@ -68,17 +68,17 @@ export async function* rungs(placer: Placer, placed: Placed): AsyncGenerator<{ c
 }
 
 async function replan(placer: Placer, plan: Plan, options: NativeEngineOptions): Promise<Placed> {
-  const demand = await placer.measure(options);
+  const { demand, devices } = await placer.measure(options);
   const contextLength = options.contextLength;
   const gpuLayers = options.devices.length === 0 ? 0 : Math.min(options.gpuLayers, plan.layers);
   const reason = (now: number, before: number, was: string) => (now === before ? was : "memory was refused");
   const replanned: Plan = {
     ...plan,
-    fits: true,
+    fits: demand.refused === undefined && shortfalls(devices, true).length === 0,
     contextLength,
     gpuLayers,
     kvCache: { ...plan.kvCache, capacity: demand.kvCells },
-    devices: demand.devices.map((device) => toDevicePlan(device, 0)),
+    devices,
     reasons: {
       ...plan.reasons,
       gpuLayers: reason(gpuLayers, plan.gpuLayers, plan.reasons.gpuLayers),

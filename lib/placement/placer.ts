@@ -1,16 +1,15 @@
 // Decides where a model goes, before a byte of its weights is read.
 
-import { whyNoGpu } from "../backends.js";
+import { isGpuLost, whyNoGpu } from "../backends.js";
 import { DEFAULT_CONTEXT, DEFAULT_PARALLEL, type CheckedLoad, type PlacementWishes } from "../check-load.js";
 import { withAvailableMemory } from "../devices.js";
 import { ColdstartError } from "../errors.js";
 import type { NativeDevice, NativeDeviceMemory, NativeEngineOptions } from "../native.js";
 import { invalidOption } from "../options.js";
-import { fit, reserveOf, type Choice, type Demand, type Fit, type Wishes } from "./fit.js";
-import type { DeviceDemand } from "./fit.js";
+import { fit, reserveOf, type Choice, type Demand, type DeviceDemand, type Fit, type Wishes } from "./fit.js";
 import { checkOverrides, checkRows, defaultGpus, mainDevice, names, tensorSplit } from "./gpus.js";
 import { add, contextOfCapacity, draftOptions, measureAnyLength } from "./measure.js";
-import { toDevicePlan, type Plan } from "./plan.js";
+import { toDevicePlan, type DevicePlan, type Plan } from "./plan.js";
 import type { Planning, Planner } from "./planning.js";
 import { whyContext, whyDevices, whyLayers } from "./reasons.js";
 
@@ -94,8 +93,9 @@ export class Placer {
   }
 
   /** What an engine with these options would take. */
-  async measure(options: NativeEngineOptions): Promise<Demand> {
-    return this.#measure(options);
+  async measure(options: NativeEngineOptions): Promise<{ demand: Demand; devices: DevicePlan[] }> {
+    const demand = await this.#measure(options);
+    return { demand, devices: planDevices(demand, this.#checked.wishes) };
   }
 
   async #measure(options: NativeEngineOptions): Promise<Demand> {
@@ -137,7 +137,7 @@ export class Placer {
     if (chosen.length === 0) {
       const why = whyNoGpu(backends);
       const asked = wishes.gpuLayers === "max" || typeof wishes.gpuLayers === "number";
-      if (asked || backends.some(({ status }) => status === "refused")) {
+      if (asked || isGpuLost(backends)) {
         this.#fallBack(
           notes,
           "BACKEND_UNAVAILABLE",
@@ -178,6 +178,10 @@ export class Placer {
   }
 }
 
+function planDevices({ devices }: Demand, { reserves }: PlacementWishes): DevicePlan[] {
+  return devices.map((device) => toDevicePlan(device, reserveOf(device, reserves)));
+}
+
 interface Attempt {
   found: Fit;
   placed: Placed;
@@ -216,7 +220,7 @@ function toPlan(
     layers,
     parallel: choice.parallel,
     kvCache: { layout: options.kvUnified ? "unified" : "split", capacity: demand.kvCells },
-    devices: demand.devices.map((device) => toDevicePlan(device, reserveOf(device, wishes.reserves))),
+    devices: planDevices(demand, wishes),
     reasons: {
       devices: "",
       gpuLayers: whyLayers(wishes, gpuLayers, layers, options.devices),

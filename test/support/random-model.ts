@@ -23,6 +23,19 @@ export interface Shape {
   experts?: { count: number; used: number };
 }
 
+/** A few megabytes in 4 bits: enough to see memory move. */
+export const LARGE: Shape = {
+  type: Q4_0,
+  vocabulary: 2048,
+  width: 512,
+  feedForward: 1536,
+  layers: 6,
+  heads: 8,
+  keyValueHeads: 4,
+  contextLength: 32_768,
+  tied: false,
+};
+
 /** A llama model of this shape with a SentencePiece vocabulary. */
 export function randomModel(shape: Shape): Buffer {
   const { type, vocabulary, width, feedForward, layers, heads, keyValueHeads, contextLength, tied, experts } = shape;
