@@ -244,6 +244,7 @@ describe("convertModel()", () => {
       ["no architecture", config({ architectures: undefined }), INVALID, /architectures of config\.json is missing/],
       ["text in the place of a number", config({ hidden_size: "32" }), INVALID, /hidden_size of config\.json is "32"/],
       ["a size that is none", config({ num_hidden_layers: -1 }), INVALID, /num_hidden_layers of config\.json is -1/],
+      ["layers without end", config({ num_hidden_layers: 2 ** 31 - 1 }), INVALID, /must be at most 512/],
       ["heads that cannot share", config({ num_key_value_heads: 3 }), INVALID, /must divide 4 heads/],
       ["another activation", config({ hidden_act: "relu" }), UNSUPPORTED, /activation function is "relu"/],
       [

@@ -208,16 +208,17 @@ export const FAMILIES: Record<string, () => TestFamily> = {
     config: { ...COMMON_CONFIG, architectures: ["Qwen2ForCausalLM"], hidden_act: "silu", rope_theta: 1e6 },
     reference: reference({ biases: QWEN_BIASES }, { angle: plainAngle(1e6, WIDTH / HEADS) }),
   }),
-  "qwen2 with YaRN": () => ({
+  "qwen3 with YaRN": () => ({
     config: {
       ...COMMON_CONFIG,
-      architectures: ["Qwen2ForCausalLM"],
-      rope_theta: 10_000,
+      architectures: ["Qwen3ForCausalLM"],
+      head_dim: 16,
+      rope_theta: 100,
       rope_scaling: { type: "yarn", factor: 4, original_max_position_embeddings: 64 },
     },
     reference: reference(
-      { biases: QWEN_BIASES },
-      { angle: yarnAngle(10_000, WIDTH / HEADS, 4, 64), angleScale: 0.1 * Math.log(4) + 1 },
+      { headWidth: 16, queryKeyNorms: true },
+      { angle: yarnAngle(100, 16, 4, 64), angleScale: 0.1 * Math.log(4) + 1 },
     ),
   }),
   qwen3: () => ({
@@ -299,7 +300,7 @@ export const FAMILIES: Record<string, () => TestFamily> = {
       sliding_window: 8,
       sliding_window_pattern: 3,
       rope_theta: 1e6,
-      rope_local_base_freq: 10_000,
+      rope_local_base_freq: 500,
       rope_scaling: { rope_type: "linear", factor: 8 },
     },
     reference: reference(
@@ -309,7 +310,7 @@ export const FAMILIES: Record<string, () => TestFamily> = {
         gemma: true,
         postNorms: true,
         window: (layer) => ((layer + 1) % 3 === 0 ? Infinity : 8),
-        angle: (pair, layer) => ((layer + 1) % 3 === 0 ? plainAngle(1e6, 16)(pair) / 8 : plainAngle(10_000, 16)(pair)),
+        angle: (pair, layer) => ((layer + 1) % 3 === 0 ? plainAngle(1e6, 16)(pair) / 8 : plainAngle(500, 16)(pair)),
       },
     ),
   }),

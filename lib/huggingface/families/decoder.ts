@@ -66,6 +66,19 @@ export interface WeightRule {
   add: number;
 }
 
+// llama.cpp's LLAMA_MAX_LAYERS and LLAMA_MAX_EXPERTS
+const MAX_LAYERS = 512;
+const MAX_EXPERTS = 1024;
+
+/** How many experts there are, and how many a token goes through. */
+export function readExpertCounts(config: JsonObject, countKey: string, usedFallback?: number) {
+  const count = config.count(countKey);
+  if (count > MAX_EXPERTS) throw config.wrong(countKey, `must be at most ${MAX_EXPERTS}`);
+  const used = config.count("num_experts_per_tok", usedFallback);
+  if (used > count) throw config.wrong("num_experts_per_tok", `must be at most ${count}, the number of experts`);
+  return { count, used };
+}
+
 /** What all of the families read alike. Defaults are those of the families' classes in transformers. */
 export function readCommon(
   config: JsonObject,
@@ -79,6 +92,8 @@ export function readCommon(
     throw config.wrong("num_attention_heads", `must divide hidden_size, ${width}`);
   const headWidth = config.count("head_dim", defaults.headWidth ?? width / heads);
   if (headWidth % 2 !== 0) throw config.wrong("head_dim", "must be even");
+  if (config.count("num_hidden_layers") > MAX_LAYERS)
+    throw config.wrong("num_hidden_layers", `must be at most ${MAX_LAYERS}`);
   checkActivation(config, defaults.activationKey ?? "hidden_act", defaults.activations);
   const quantization = config.object("quantization_config");
   if (quantization !== undefined) {

@@ -2,7 +2,7 @@
 // (arXiv:2401.04088). GGUF knows all of them as "llama".
 
 import { readRope } from "../rope.js";
-import { readCommon, withinWindow, type Family } from "./decoder.js";
+import { readCommon, readExpertCounts, withinWindow, type Family } from "./decoder.js";
 
 export const llama: Family = {
   names: ["LlamaForCausalLM"],
@@ -34,8 +34,7 @@ export const mistral: Family = {
       up: (expert: number) => `block_sparse_moe.experts.${expert}.w3`,
       down: (expert: number) => `block_sparse_moe.experts.${expert}.w2`,
     };
-    const [count, used] = [config.count("num_local_experts"), config.count("num_experts_per_tok", 2)];
-    if (used > count) throw config.wrong("num_experts_per_tok", `must be at most ${count} experts`);
-    return { ...decoder, experts: { count, used, width: common.feedForward, names } };
+    const counts = readExpertCounts(config, "num_local_experts", 2);
+    return { ...decoder, experts: { ...counts, width: common.feedForward, names } };
   },
 };

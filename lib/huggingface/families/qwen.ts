@@ -3,7 +3,7 @@
 import { unsupported } from "../errors.js";
 import type { JsonObject } from "../json.js";
 import { readRope } from "../rope.js";
-import { readCommon, withinWindow, type Decoder, type Family } from "./decoder.js";
+import { readCommon, readExpertCounts, withinWindow, type Decoder, type Family } from "./decoder.js";
 
 function read(config: JsonObject, headWidth?: number): Omit<Decoder, "architecture"> {
   const common = readCommon(config, { tied: false, activations: ["silu"], ...(headWidth ? { headWidth } : {}) });
@@ -17,7 +17,14 @@ function read(config: JsonObject, headWidth?: number): Omit<Decoder, "architectu
 
 export const qwen2: Family = {
   names: ["Qwen2ForCausalLM"],
-  read: (config) => ({ ...read(config), architecture: "qwen2", biases: { queryKeyValue: true } }),
+  read: (config) => {
+    const decoder = read(config);
+    if (decoder.heads * decoder.headWidth !== decoder.width)
+      throw unsupported(
+        "The heads together are not as wide as the model (head_dim), which llama.cpp's Qwen2 has to be.",
+      );
+    return { ...decoder, architecture: "qwen2", biases: { queryKeyValue: true } };
+  },
 };
 
 export const qwen3: Family = {
@@ -29,9 +36,10 @@ export const qwen3moe: Family = {
   names: ["Qwen3MoeForCausalLM"],
   read: (config) => {
     const decoder = readThird(config);
-    const count = config.count(config.get("num_experts") === undefined ? "num_local_experts" : "num_experts");
-    const used = config.count("num_experts_per_tok");
-    if (used > count) throw config.wrong("num_experts_per_tok", `must be at most ${count} experts`);
+    const counts = readExpertCounts(
+      config,
+      config.get("num_experts") === undefined ? "num_local_experts" : "num_experts",
+    );
     // llama.cpp's graph has experts in every layer, and makes the weights of those chosen sum up to 1.
     if (config.count("decoder_sparse_step", 1) !== 1 || (config.array("mlp_only_layers") ?? []).length > 0) {
       throw unsupported("Some layers of this mixture of experts have none (decoder_sparse_step, mlp_only_layers).");
@@ -44,7 +52,7 @@ export const qwen3moe: Family = {
     return {
       ...decoder,
       architecture: "qwen3moe",
-      experts: { count, used, width: config.count("moe_intermediate_size"), names },
+      experts: { ...counts, width: config.count("moe_intermediate_size"), names },
     };
   },
 };

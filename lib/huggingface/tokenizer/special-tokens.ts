@@ -41,7 +41,6 @@ export function readSpecialTokens(
   // More than one token may end a text; GGUF has names for three.
   const others = endTokens(files).filter((id) => id !== ids.get("eos") && id < idOf.size);
   const [turn, message] = others;
-  if (ids.get("eos") === undefined && turn !== undefined) throw invalidCheckpoint("No token ends a text.");
   if (turn !== undefined) entries.push(uint32("tokenizer.ggml.eot_token_id", turn));
   if (message !== undefined) entries.push(uint32("tokenizer.ggml.eom_token_id", message));
   const template = templateTokens(files.tokenizer);
