@@ -5,6 +5,7 @@
  * |---|---|
  * | `MODEL_NOT_FOUND` | there is no file at the path, or it is a directory |
  * | `INVALID_GGUF` | the file is not GGUF, is truncated or damaged |
+ * | `INVALID_CHECKPOINT` | a folder in Hugging Face's layout is damaged or incomplete |
  * | `UNSUPPORTED_MODEL` | the file is sound, and this version cannot run what is in it |
  * | `INVALID_OPTION` | an option has a wrong name, type or value |
  * | `INVALID_GRAMMAR` | the grammar cannot be parsed or satisfied |
@@ -28,6 +29,7 @@
 export type ErrorCode =
   | "MODEL_NOT_FOUND"
   | "INVALID_GGUF"
+  | "INVALID_CHECKPOINT"
   | "UNSUPPORTED_MODEL"
   | "INVALID_OPTION"
   | "INVALID_GRAMMAR"

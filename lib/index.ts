@@ -14,6 +14,7 @@ export {
   type GenerationResult,
   type TokenLogprob,
 } from "./generation.js";
+export { convertModel, type ConvertOptions, type ConvertResult } from "./huggingface/convert-model.js";
 export { inspectGguf, type GgufInfo } from "./inspect-gguf.js";
 export { inspectMachine, type InspectMachineOptions, type Machine } from "./inspect-machine.js";
 export { loadModel } from "./load-model.js";

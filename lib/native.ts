@@ -30,6 +30,9 @@ export interface MetadataArray {
   values: (number | bigint | boolean | string)[];
 }
 
+/** As safetensors names them (native/loading/weights.cc). */
+export type WeightType = "F32" | "F16" | "BF16" | "F8_E4M3" | "F8_E5M2";
+
 /** native/addon/options.cc reads these; all are required there. */
 export interface NativeEngineOptions {
   path: string;
@@ -313,6 +316,21 @@ export interface NativeAddon {
   /** Of a path, or of the first bytes of each of a model's files. */
   Planner: new (source: string | Uint8Array[]) => NativePlanner;
   inspectGguf(path: string, arrayLimit: number): Promise<GgufHeader & { quantization?: string }>;
+  /**
+   * Converts whole rows; both views stay untouched by the caller until then. The first weight that is NaN or infinite, or
+   * does not fit the target's format, if there is one.
+   * @param interleave rows of an attention head whose halves are interleaved; 0: none
+   * @param add to each weight
+   */
+  convertWeights(
+    source: Uint8Array,
+    from: WeightType,
+    target: Uint8Array,
+    to: Exclude<WeightType, `F8_${string}`>,
+    columns: number,
+    interleave: number,
+    add: number,
+  ): Promise<{ kind: "notFinite" | "overflow"; row: number; column: number } | undefined>;
   backendFeatures(backend: string): Record<string, string>;
   /** The path of the CPU backend that was chosen for this processor; undefined where there is one in the addon. */
   cpuVariant(): string | undefined;

@@ -9,6 +9,7 @@ import type { Model } from "../model.js";
 import { placementOf, type PlacementFlags } from "./commands/placement.js";
 import { EXIT } from "./exit-codes.js";
 import { given } from "./given.js";
+import { withProgress } from "./progress.js";
 
 export interface RunFlags
   extends
@@ -86,20 +87,9 @@ function readGrammar(file: string): string {
 }
 
 async function loadWithProgress(path: string, load: LoadOptions, { quiet, json }: RunFlags): Promise<Model> {
-  if (quiet || json || !process.stderr.isTTY) return loadModel(path, load);
-  const { default: progress } = await import("cli-progress");
-  const bar = new progress.SingleBar({
-    format: "Loading [{bar}] {percentage} %",
-    stream: process.stderr,
-    clearOnComplete: true,
-    hideCursor: true,
-  });
-  bar.start(1, 0);
-  try {
-    return await loadModel(path, { ...load, onProgress: (fraction) => bar.update(fraction) });
-  } finally {
-    bar.stop();
-  }
+  return withProgress("Loading", quiet === true || json === true, (progress) =>
+    loadModel(path, { ...load, ...progress }),
+  );
 }
 
 /** The prompt and the text that continues it, as it comes. */

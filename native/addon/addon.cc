@@ -8,6 +8,7 @@
 #include "addon/machine.h"
 #include "addon/nvidia.h"
 #include "addon/planner_object.h"
+#include "addon/weights.h"
 #include "addon/worker.h"
 
 namespace coldstart {
@@ -17,6 +18,7 @@ Napi::Object Init(Napi::Env env, Napi::Object exports) {
   exports.Set("Engine", EngineObject::Define(env));
   exports.Set("Planner", PlannerObject::Define(env));
   exports.Set("backendFeatures", Napi::Function::New<ListBackendFeatures>(env, "backendFeatures"));
+  exports.Set("convertWeights", Napi::Function::New<ConvertWeights>(env, "convertWeights"));
   exports.Set("cpuVariant", Napi::Function::New<CpuVariantPath>(env, "cpuVariant"));
   exports.Set("forgetFile", Napi::Function::New<ForgetFile>(env, "forgetFile"));
   exports.Set("inspectGguf", Napi::Function::New<InspectGguf>(env, "inspectGguf"));

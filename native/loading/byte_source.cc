@@ -27,8 +27,12 @@ class FileSource : public ByteSource {
       throw Error(ErrorCode::kModelNotFound, "There is no file at " + path + ".", "Check the path.", {{"path", path}});
     }
     if (status.type() == fs::file_type::directory) {
+      const bool is_checkpoint = fs::exists(file / "config.json", error);
       throw Error(ErrorCode::kModelNotFound, path + " is a directory, not a GGUF file.",
-                  "Give the path of the .gguf file in it.", {{"path", path}});
+                  is_checkpoint ? "It looks like a model in Hugging Face's layout: make a GGUF file of it with "
+                                  "convertModel() or `coldstart convert`, and load that."
+                                : "Give the path of the .gguf file in it.",
+                  {{"path", path}});
     }
     if (error || status.type() != fs::file_type::regular) {
       throw Error(ErrorCode::kModelNotFound, path + " is not a regular file.", "Give the path of a .gguf file.",

@@ -1,0 +1,41 @@
+import { statSync } from "node:fs";
+import path from "node:path";
+import { convertModel, type ConvertOptions, type ConvertResult } from "../huggingface/convert-model.js";
+import { formatBytes } from "./format.js";
+import { withProgress } from "./progress.js";
+
+export interface ConvertFlags {
+  type?: NonNullable<ConvertOptions["type"]>;
+  json?: boolean;
+  quiet?: boolean;
+}
+
+export async function convert(folder: string, file: string, options: ConvertFlags): Promise<void> {
+  const abort = new AbortController();
+  const interrupt = () => abort.abort();
+  process.once("SIGINT", interrupt);
+  try {
+    const output = outputPath(folder, file);
+    const result = await withProgress("Converting", options.quiet === true || options.json === true, (progress) =>
+      convertModel(folder, output, {
+        ...(options.type === undefined ? {} : { type: options.type }),
+        ...progress,
+        signal: abort.signal,
+      }),
+    );
+    if (options.json) console.log(JSON.stringify({ path: output, ...result }, null, 2));
+    else if (!options.quiet) console.log(summary(output, result));
+  } finally {
+    process.off("SIGINT", interrupt);
+  }
+}
+
+/** In a folder, a file with the model's name. */
+function outputPath(folder: string, file: string): string {
+  const isFolder = statSync(file, { throwIfNoEntry: false })?.isDirectory() ?? false;
+  return isFolder ? path.join(file, `${path.basename(path.resolve(folder))}.gguf`) : file;
+}
+
+function summary(output: string, { architecture, tensors, bytes, type }: ConvertResult): string {
+  return `${output}: ${architecture}, ${tensors} tensors, ${type}, ${formatBytes(bytes)}`;
+}
