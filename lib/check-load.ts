@@ -2,11 +2,10 @@
 
 import fs from "node:fs";
 import { resolve } from "node:path";
-import { fileURLToPath } from "node:url";
 import type { KvCacheType, LoadOptions } from "./load-options.js";
 import { defaultThreads } from "./machine/threads.js";
 import type { NativeEngineOptions } from "./native.js";
-import { invalidOption, OptionReader } from "./options.js";
+import { invalidOption, OptionReader, toPath } from "./options.js";
 import { parseEndpoint } from "./workers/endpoint.js";
 
 const NAMES = [
@@ -97,14 +96,6 @@ export function checkLoad(path: unknown, options: LoadOptions): CheckedLoad {
     onProgress: read.callback("onProgress") as LoadOptions["onProgress"],
     signal: read.signal(),
   };
-}
-
-/** @internal A path to a model, from what a user may pass as one. */
-export function toPath(path: unknown, option = "path"): string {
-  if (path instanceof URL && path.protocol === "file:") return fileURLToPath(path);
-  if (typeof path !== "string" || path === "" || path.includes("\0"))
-    throw invalidOption(option, path, "the path of a GGUF file, or a file: URL");
-  return path;
 }
 
 /** @internal Of integers that llama.cpp takes: all layers. */

@@ -15,7 +15,20 @@ export {
   type TokenLogprob,
 } from "./generation.js";
 export { convertModel, type ConvertOptions, type ConvertResult } from "./huggingface/convert-model.js";
-export { inspectGguf, type GgufInfo } from "./inspect-gguf.js";
+export { editMetadata, type EditOptions, type EditResult, type MetadataChanges } from "./gguf/edit-metadata.js";
+export { inspectGguf, type GgufInfo, type InspectOptions } from "./gguf/inspect-gguf.js";
+export { mergeModel, type MergeOptions } from "./gguf/merge-model.js";
+export type { MetadataInput } from "./gguf/metadata-values.js";
+export type { WrittenFile } from "./gguf/output.js";
+export { splitModel, type SplitOptions } from "./gguf/split-model.js";
+export {
+  verifyModel,
+  type Problem,
+  type TensorChecksum,
+  type Verification,
+  type VerifyOptions,
+} from "./gguf/verify-model.js";
+export type { WatchOptions } from "./gguf/watch.js";
 export { inspectMachine, type InspectMachineOptions, type Machine } from "./inspect-machine.js";
 export { loadModel } from "./load-model.js";
 export type { ContainerFacts } from "./machine/container.js";
@@ -27,6 +40,6 @@ export type { KvCacheType, LoadMode, LoadOptions, SpeculativeOptions } from "./l
 export { Model, type ModelInfo, type ModelStatus, type Placement } from "./model.js";
 export { planModel, type PlanOptions } from "./plan.js";
 export type { DevicePlan, Plan } from "./placement/plan.js";
-export type { MetadataArray, MetadataValue } from "./native.js";
+export type { MetadataArray, MetadataScalar, MetadataType, MetadataValue } from "./native.js";
 export { Session } from "./session.js";
 export { version, type Versions } from "./version.js";

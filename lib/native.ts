@@ -18,8 +18,45 @@ export interface GgufHeader {
   weightBytes: number;
 }
 
+export type InspectedGguf = GgufHeader & { quantization?: string };
+
+/** A header, and where its parts lie: bytes from the start of the file (native/addon/inspect.cc). */
+export interface GgufLayout extends GgufHeader {
+  /** Of each metadata entry, in order. */
+  entries: ({ key: string; type: MetadataType | "array"; keyEnd: number } & Span)[];
+  /** Of each tensor, in order. What follows the type is its offset, eight bytes. */
+  descriptions: ({
+    /** ggml's number. */
+    type: number;
+    blockBytes: number;
+    blockWeights: number;
+  } & Span)[];
+}
+
+export interface Span {
+  begin: number;
+  end: number;
+}
+
+export type MetadataScalar = number | bigint | boolean | string;
+
+/** The types of metadata values, and of the elements of arrays. */
+export type MetadataType =
+  | "uint8"
+  | "int8"
+  | "uint16"
+  | "int16"
+  | "uint32"
+  | "int32"
+  | "uint64"
+  | "int64"
+  | "float32"
+  | "float64"
+  | "boolean"
+  | "string";
+
 /** A metadata value: integers beyond 2^53 are bigints, arrays are cut after some elements. */
-export type MetadataValue = number | bigint | boolean | string | MetadataArray;
+export type MetadataValue = MetadataScalar | MetadataArray;
 
 export interface MetadataArray {
   /** `"string"`, `"int32"`, … */
@@ -27,7 +64,7 @@ export interface MetadataArray {
   /** Elements in the file. */
   length: number;
   /** The first of them. */
-  values: (number | bigint | boolean | string)[];
+  values: MetadataScalar[];
 }
 
 /** As safetensors names them (native/loading/weights.cc). */
@@ -315,7 +352,15 @@ export interface NativeAddon {
   Engine: new (options: NativeEngineOptions, onEvents: (events: NativeEvent[]) => void) => NativeEngine;
   /** Of a path, or of the first bytes of each of a model's files. */
   Planner: new (source: string | Uint8Array[]) => NativePlanner;
-  inspectGguf(path: string, arrayLimit: number): Promise<GgufHeader & { quantization?: string }>;
+  inspectGguf(path: string, arrayLimit: number): Promise<InspectedGguf>;
+  /** Of a file's first bytes, which the caller leaves alone until then; a number is how many of them are needed to go on. */
+  inspectGgufPrefix(bytes: Uint8Array, fileSize: number, arrayLimit: number): Promise<InspectedGguf | number>;
+  /** With no elements of arrays. */
+  ggufLayout(path: string): Promise<GgufLayout>;
+  /**
+   * The first weight that is NaN or infinite in whole blocks of ggml's `type`, which the caller leaves alone until then.
+   */
+  findInvalidWeight(bytes: Uint8Array, type: number): Promise<number | undefined>;
   /**
    * Converts whole rows; both views stay untouched by the caller until then. The first weight that is NaN or infinite, or
    * does not fit the target's format, if there is one.

@@ -1,5 +1,6 @@
 // Checks what users pass in. Every refusal is an INVALID_OPTION that says the option, its value and what it may be.
 
+import { fileURLToPath } from "node:url";
 import { ColdstartError } from "./errors.js";
 
 /** Shows a value in a message: short, on one line. */
@@ -19,6 +20,13 @@ export function invalidOption(name: string, value: unknown, expected: string): C
   });
 }
 
+/** A path, from what a user may pass as one. Throws `INVALID_OPTION`. */
+export function toPath(path: unknown, option = "path", expected = "the path of a GGUF file, or a file: URL"): string {
+  if (path instanceof URL && path.protocol === "file:") return fileURLToPath(path);
+  if (typeof path !== "string" || path === "" || path.includes("\0")) throw invalidOption(option, path, expected);
+  return path;
+}
+
 /** How far two words are apart: single-letter insertions, deletions, replacements (Levenshtein). */
 function distance(a: string, b: string): number {
   let row = Array.from({ length: b.length + 1 }, (_, i) => i);
@@ -31,6 +39,14 @@ function distance(a: string, b: string): number {
     row = next;
   }
   return row[b.length] ?? 0;
+}
+
+/** Of the names that there are, the one that was meant, if one is near. */
+export function nearestTo(name: string, known: readonly string[]): string | undefined {
+  const nearest = known
+    .map((candidate) => ({ candidate, apart: distance(name.toLowerCase(), candidate.toLowerCase()) }))
+    .sort((a, b) => a.apart - b.apart)[0];
+  return nearest && nearest.apart <= 3 ? nearest.candidate : undefined;
 }
 
 interface NumberRange {
@@ -61,10 +77,8 @@ export class OptionReader {
     }
     for (const name of Object.keys(options)) {
       if (known.includes(name)) continue;
-      const nearest = known
-        .map((candidate) => ({ candidate, apart: distance(name.toLowerCase(), candidate.toLowerCase()) }))
-        .sort((a, b) => a.apart - b.apart)[0];
-      const hint = nearest && nearest.apart <= 3 ? `Did you mean ${prefix}${nearest.candidate}? ` : "";
+      const nearest = nearestTo(name, known);
+      const hint = nearest === undefined ? "" : `Did you mean ${prefix}${nearest}? `;
       throw new ColdstartError("INVALID_OPTION", `There is no option ${prefix}${name}.`, {
         remedy: `${hint}Known: ${known.join(", ")}.`,
         details: { option: prefix + name, known },
@@ -129,6 +143,17 @@ export class OptionReader {
         throw invalidOption(this.#prefix + name, item, "a string with at least one character, or an array of such");
     }
     return list as string[];
+  }
+
+  /** An object of strings. */
+  texts(name: string): Record<string, string> {
+    const value = this.#get(name) ?? {};
+    const isTexts =
+      typeof value === "object" &&
+      !Array.isArray(value) &&
+      Object.values(value).every((text) => typeof text === "string");
+    if (!isTexts) throw invalidOption(this.#prefix + name, value, "an object of strings");
+    return value as Record<string, string>;
   }
 
   /** Whatever is there, unchecked. */

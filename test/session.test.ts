@@ -198,10 +198,10 @@ describe("a snapshot", () => {
 
       const readOnly = mkdtempSync(path.join(folder, "read-only-"));
       const target = path.join(readOnly, "missing", "story.session");
-      await assert.rejects(session.saveTo(target), { code: "ENOENT" });
+      await assert.rejects(session.saveTo(target), { code: "WRITE_FAILED" });
       chmodSync(readOnly, 0o555);
       assert.deepEqual(readdirSync(readOnly), []);
-      await assert.rejects(other.loadFrom(path.join(folder, "nothing")), { code: "ENOENT" });
+      await assert.rejects(other.loadFrom(path.join(folder, "nothing")), { code: "WRITE_FAILED" });
       assert.deepEqual(other.tokens, tokens);
     });
   });

@@ -1,4 +1,4 @@
-import { inspectGguf, type GgufInfo } from "../inspect-gguf.js";
+import { inspectGguf, type GgufInfo } from "../gguf/inspect-gguf.js";
 import type { MetadataValue } from "../native.js";
 import { formatBytes, formatCount, formatTable } from "./format.js";
 
@@ -23,9 +23,15 @@ export async function inspect(file: string, options: InspectFlags): Promise<void
   if (options.tensors) {
     console.log("\nTensors");
     console.log(
-      formatTable(
-        info.tensors.map(({ name, type, shape, bytes }) => [`  ${name}`, type, shape.join(" x "), formatBytes(bytes)]),
-      ),
+      formatTable([
+        ["  NAME", "TYPE", "SHAPE", "SIZE"],
+        ...info.tensors.map(({ name, type, shape, bytes }) => [
+          `  ${name}`,
+          type,
+          shape.join(" x "),
+          formatBytes(bytes),
+        ]),
+      ]),
     );
   }
 }
@@ -43,13 +49,24 @@ function summary(info: GgufInfo): string[][] {
   ];
 }
 
-function byType(info: GgufInfo): string[][] {
-  const types = new Map<string, { tensors: number; bytes: number }>();
-  for (const { type, bytes } of info.tensors) {
-    const sum = types.get(type) ?? { tensors: 0, bytes: 0 };
-    types.set(type, { tensors: sum.tensors + 1, bytes: sum.bytes + bytes });
+/** The largest share first. */
+function byType({ tensors, weightBytes }: GgufInfo): string[][] {
+  const types = new Map<string, { count: number; bytes: number; weights: number }>();
+  for (const { type, bytes, shape } of tensors) {
+    const sum = types.get(type) ?? { count: 0, bytes: 0, weights: 0 };
+    const weights = shape.reduce((product, extent) => product * extent, 1);
+    types.set(type, { count: sum.count + 1, bytes: sum.bytes + bytes, weights: sum.weights + weights });
   }
-  return [...types].map(([type, { tensors, bytes }]) => [`  ${type}`, `${tensors} tensors`, formatBytes(bytes)]);
+  const rows = [...types]
+    .sort(([, a], [, b]) => b.bytes - a.bytes)
+    .map(([type, { count, bytes, weights }]) => [
+      `  ${type}`,
+      String(count),
+      formatBytes(bytes),
+      ((8 * bytes) / weights).toFixed(2),
+      `${((100 * bytes) / weightBytes).toFixed(1)} %`,
+    ]);
+  return [["  TYPE", "TENSORS", "SIZE", "BITS PER WEIGHT", "SHARE"], ...rows];
 }
 
 /** A value on one line of a terminal. */

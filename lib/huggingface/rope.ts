@@ -1,7 +1,7 @@
 // Rotary position embeddings (Su et al. 2021, arXiv:2104.09864) and how they are scaled to longer texts.
 
 import { unsupported } from "./errors.js";
-import { float32, string, uint32, type Entry } from "./gguf-file.js";
+import { float32, string, uint32, type Entry } from "../gguf/encode.js";
 import { JsonObject } from "./json.js";
 
 export interface Rope {

@@ -4,7 +4,7 @@ import type { WeightType } from "../native.js";
 import { invalidCheckpoint, unsupported } from "./errors.js";
 import type { Decoder, WeightRule } from "./families/decoder.js";
 import { weightsOf } from "./families/decoder.js";
-import type { OutputType, TensorInfo } from "./gguf-file.js";
+import type { OutputType, TensorInfo } from "../gguf/encode.js";
 import type { CheckpointTensor } from "./safetensors.js";
 
 /** A tensor to write, and where its weights are. */

@@ -1,11 +1,12 @@
 // Writes a GGUF file tensor by tensor, through two buffers of a bounded size.
 
-import { open, rename, rm, type FileHandle } from "node:fs/promises";
-import path from "node:path";
+import { open, type FileHandle } from "node:fs/promises";
+import { writeAtomically } from "../atomic-file.js";
 import { ColdstartError } from "../errors.js";
+import { BYTES_OF, bytesOf, encodeHeader, paddingAfter, type Entry } from "../gguf/encode.js";
+import { writeAt } from "../gguf/write.js";
 import { native, type WeightType } from "../native.js";
 import { invalidCheckpoint } from "./errors.js";
-import { BYTES_OF, bytesOf, encodeHeader, type Entry } from "./gguf-file.js";
 import { unreadable } from "./json.js";
 import type { CheckpointTensor } from "./safetensors.js";
 import type { ComputedTensor, PlannedTensor } from "./weights.js";
@@ -27,25 +28,14 @@ export async function writeGguf(
   tensors: readonly (PlannedTensor | ComputedTensor)[],
   options: WriteOptions,
 ): Promise<void> {
-  const partial = path.join(path.dirname(file), `.${path.basename(file)}.${process.pid}.partial`);
-  let output: FileHandle;
-  try {
-    output = await open(partial, "wx");
-  } catch (error) {
-    throw unwritable(file, error);
-  }
-  try {
+  await writeAtomically([file], async ([partial = ""]) => {
+    const output = await open(partial, "wx");
     try {
       await writeAll(output, metadata, tensors, options);
-      await output.sync();
     } finally {
       await output.close();
     }
-    await rename(partial, file);
-  } catch (error) {
-    await rm(partial, { force: true });
-    throw error instanceof Error && "syscall" in error ? unwritable(file, error) : error;
-  }
+  });
 }
 
 async function writeAll(
@@ -55,7 +45,7 @@ async function writeAll(
   { onProgress, signal }: WriteOptions,
 ): Promise<void> {
   const { header, offsets } = encodeHeader(metadata, tensors);
-  await write(output, header, 0);
+  await writeAt(output, header, 0);
   const total = tensors.reduce((sum, tensor) => sum + bytesOf(tensor), 0);
   const inputs = new InputFiles();
   const converter = new Converter();
@@ -65,10 +55,10 @@ async function writeAll(
     for (const [i, tensor] of tensors.entries()) {
       let position = offsets[i] ?? end;
       // The gap before is at most 31 bytes.
-      await write(output, Buffer.alloc(position - end), end);
+      await writeAt(output, Buffer.alloc(position - end), end);
       for await (const bytes of "values" in tensor ? [encode(tensor)] : converter.convert(tensor, inputs)) {
         if (signal?.aborted) throw aborted(signal);
-        await write(output, bytes, position);
+        await writeAt(output, bytes, position);
         position += bytes.length;
         done += bytes.length;
         onProgress?.(done / total);
@@ -76,7 +66,7 @@ async function writeAll(
       end = position;
     }
     // Readers ask for the last tensor's padding, too.
-    await write(output, Buffer.alloc((32 - (end % 32)) % 32), end);
+    await writeAt(output, Buffer.alloc(paddingAfter(end)), end);
   } finally {
     await inputs.close();
   }
@@ -169,24 +159,9 @@ function encode({ values }: ComputedTensor): Buffer {
   return bytes;
 }
 
-async function write(output: FileHandle, bytes: Uint8Array, position: number): Promise<void> {
-  for (let done = 0; done < bytes.length;) {
-    const { bytesWritten } = await output.write(bytes, done, bytes.length - done, position + done);
-    done += bytesWritten;
-  }
-}
-
 export function aborted(signal: AbortSignal): ColdstartError {
   return new ColdstartError("ABORTED", "Converting was aborted.", {
     remedy: "Nothing was kept; convert again when needed.",
     cause: signal.reason,
-  });
-}
-
-function unwritable(file: string, error: unknown): ColdstartError {
-  return new ColdstartError("LOAD_FAILED", `${file} cannot be written: ${(error as Error).message}.`, {
-    remedy: "Check the folder, its permissions, and the room on its disk.",
-    details: { path: file },
-    cause: error,
   });
 }

@@ -8,6 +8,7 @@
 #include "addon/machine.h"
 #include "addon/nvidia.h"
 #include "addon/planner_object.h"
+#include "addon/verify.h"
 #include "addon/weights.h"
 #include "addon/worker.h"
 
@@ -20,8 +21,11 @@ Napi::Object Init(Napi::Env env, Napi::Object exports) {
   exports.Set("backendFeatures", Napi::Function::New<ListBackendFeatures>(env, "backendFeatures"));
   exports.Set("convertWeights", Napi::Function::New<ConvertWeights>(env, "convertWeights"));
   exports.Set("cpuVariant", Napi::Function::New<CpuVariantPath>(env, "cpuVariant"));
+  exports.Set("findInvalidWeight", Napi::Function::New<FindInvalidWeight>(env, "findInvalidWeight"));
   exports.Set("forgetFile", Napi::Function::New<ForgetFile>(env, "forgetFile"));
+  exports.Set("ggufLayout", Napi::Function::New<ReadGgufLayout>(env, "ggufLayout"));
   exports.Set("inspectGguf", Napi::Function::New<InspectGguf>(env, "inspectGguf"));
+  exports.Set("inspectGgufPrefix", Napi::Function::New<InspectGgufPrefix>(env, "inspectGgufPrefix"));
   exports.Set("listDevices", Napi::Function::New<ListDevices>(env, "listDevices"));
   exports.Set("loadBackend", Napi::Function::New<LoadBackend>(env, "loadBackend"));
   exports.Set("measureDiskBandwidth", Napi::Function::New<MeasureDiskBandwidth>(env, "measureDiskBandwidth"));

@@ -143,12 +143,17 @@ bool ReadBool(const Napi::Value& value, const char* name) {
   return value.As<Napi::Boolean>().Value();
 }
 
-std::vector<uint8_t> ReadBytes(const Napi::Value& value, const char* name) {
+std::span<uint8_t> ReadView(const Napi::Value& value, const char* name) {
   if (!value.IsTypedArray() || value.As<Napi::TypedArray>().TypedArrayType() != napi_uint8_array)
     ThrowWrongType(name, "a Uint8Array");
-  const auto array = value.As<Napi::Uint8Array>();
+  auto array = value.As<Napi::Uint8Array>();
   if (array.ElementLength() == 0) return {};
-  return {array.Data(), array.Data() + array.ElementLength()};
+  return {array.Data(), array.ElementLength()};
+}
+
+std::vector<uint8_t> ReadBytes(const Napi::Value& value, const char* name) {
+  const std::span<const uint8_t> view = ReadView(value, name);
+  return {view.begin(), view.end()};
 }
 
 std::vector<llama_token> ReadTokens(const Napi::Value& value, const char* name) {

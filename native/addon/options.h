@@ -4,6 +4,7 @@
 
 #include <napi.h>
 
+#include <span>
 #include <string>
 #include <vector>
 
@@ -20,6 +21,8 @@ std::string ReadString(const Napi::Value& value, const char* name);
 double ReadNumber(const Napi::Value& value, const char* name);
 bool ReadBool(const Napi::Value& value, const char* name);
 std::vector<uint8_t> ReadBytes(const Napi::Value& value, const char* name);
+// The bytes themselves, which the caller keeps alive and leaves alone while they are used.
+std::span<uint8_t> ReadView(const Napi::Value& value, const char* name);
 std::vector<llama_token> ReadTokens(const Napi::Value& value, const char* name);
 
 }  // namespace coldstart

@@ -18,14 +18,6 @@ namespace {
   throw Error(ErrorCode::kInvalidOption, what, "This is checked in lib/; please report it.");
 }
 
-// The bytes of a view, which the caller leaves alone until the promise is settled.
-std::span<uint8_t> ReadView(const Napi::Value& value, const char* name) {
-  if (!value.IsTypedArray() || value.As<Napi::TypedArray>().TypedArrayType() != napi_uint8_array)
-    Refuse(std::string(name) + " is not a Uint8Array.");
-  auto view = value.As<Napi::Uint8Array>();
-  return {view.Data(), view.ByteLength()};
-}
-
 WeightType ReadType(const Napi::Value& value, const char* name) {
   const std::string text = ReadString(value, name);
   const std::optional<WeightType> type = ParseWeightType(text);

@@ -84,6 +84,27 @@ class MemorySource : public ByteSource {
   std::string_view bytes_;
 };
 
+class PrefixSource : public ByteSource {
+ public:
+  PrefixSource(std::string_view bytes, uint64_t size) : bytes_(bytes), size_(size) {}
+  uint64_t size() const override { return size_; }
+
+ protected:
+  bool ReadNext(void* destination, size_t count) override {
+    SkipNext(count);
+    if (count > 0) std::memcpy(destination, bytes_.data() + position(), count);
+    return true;
+  }
+  bool SkipNext(uint64_t count) override {
+    if (count > bytes_.size() - position()) throw PrefixTooShort{position() + count};
+    return true;
+  }
+
+ private:
+  std::string_view bytes_;
+  uint64_t size_;
+};
+
 }  // namespace
 
 bool ByteSource::Read(void* destination, size_t count) {
@@ -101,5 +122,9 @@ bool ByteSource::Skip(uint64_t count) {
 std::unique_ptr<ByteSource> OpenFile(const std::string& path) { return std::make_unique<FileSource>(path); }
 
 std::unique_ptr<ByteSource> OpenMemory(std::string_view bytes) { return std::make_unique<MemorySource>(bytes); }
+
+std::unique_ptr<ByteSource> OpenPrefix(std::string_view bytes, uint64_t size) {
+  return std::make_unique<PrefixSource>(bytes, size);
+}
 
 }  // namespace coldstart

@@ -37,4 +37,12 @@ std::unique_ptr<ByteSource> OpenFile(const std::string& path);
 // `bytes` must outlive the source.
 std::unique_ptr<ByteSource> OpenMemory(std::string_view bytes);
 
+// What OpenPrefix throws: the file's first `needed` bytes must be there to go on.
+struct PrefixTooShort {
+  uint64_t needed;
+};
+
+// The first bytes of a file of `size` bytes; reading on throws PrefixTooShort. `bytes` must outlive the source.
+std::unique_ptr<ByteSource> OpenPrefix(std::string_view bytes, uint64_t size);
+
 }  // namespace coldstart

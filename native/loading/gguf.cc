@@ -195,7 +195,8 @@ class Reader {
       }
       // ggml reads this key with a getter that aborts on any other type.
       if (key == "general.alignment" && type != ValueType::kUint32) Fail("general.alignment is not a uint32");
-      file.metadata.push_back({std::move(key), std::move(value), begin, source_.position()});
+      file.metadata.push_back(
+          {std::move(key), kTypeNames[static_cast<uint32_t>(type)], std::move(value), begin, source_.position()});
     }
   }
 
@@ -212,11 +213,13 @@ class Reader {
     file.tensors.reserve(static_cast<size_t>(count));
     for (uint64_t i = 0; i < count; ++i) {
       GgufTensor tensor;
+      tensor.begin = source_.position();
       tensor.name = Bytes("the name of tensor " + std::to_string(i), GGML_MAX_NAME - 1);
       if (tensor.name.find('\0') != std::string::npos)
         Fail("the name of tensor " + std::to_string(i) + " contains a zero byte");
       if (!seen.insert(tensor.name).second) Fail("tensor " + Quoted(tensor.name) + " occurs twice");
       ReadTensorShape(tensor);
+      tensor.end = source_.position();
       file.tensors.push_back(std::move(tensor));
     }
   }

@@ -29,6 +29,7 @@ using GgufValue = std::variant<uint64_t, int64_t, double, bool, std::string, Ggu
 
 struct GgufEntry {
   std::string key;
+  const char* type;  // "uint32", "array", …
   GgufValue value;
   uint64_t begin;  // bytes from the start of the file
   uint64_t end;
@@ -41,6 +42,8 @@ struct GgufTensor {
   std::vector<int64_t> shape;  // ne: fastest dimension first
   uint64_t offset;             // bytes from the start of the data section
   uint64_t bytes;
+  uint64_t begin;  // of its description, bytes from the start of the file; the last eight are its offset
+  uint64_t end;
 };
 
 struct GgufFile {

@@ -1,7 +1,7 @@
 // What the families have in common: a stack of layers of attention and a feed-forward network, each behind an RMSNorm.
 
 import { unsupported } from "../errors.js";
-import { float32, string, uint32, type Entry } from "../gguf-file.js";
+import { float32, string, uint32, type Entry } from "../../gguf/encode.js";
 import type { JsonObject } from "../json.js";
 import type { Rope } from "../rope.js";
 

@@ -1,7 +1,7 @@
 // Gemma (arXiv:2403.08295), Gemma 2 (arXiv:2408.00118), Gemma 3 (arXiv:2503.19786).
 
 import { unsupported } from "../errors.js";
-import { float32, uint32, type Entry } from "../gguf-file.js";
+import { float32, uint32, type Entry } from "../../gguf/encode.js";
 import { JsonObject, type Json } from "../json.js";
 import { readRope, ropeParameters } from "../rope.js";
 import { readCommon, type Decoder, type Family } from "./decoder.js";

@@ -2,7 +2,7 @@
 // before by a name of llama.cpp's. A definition of Hugging Face's is compared with those whose name is known.
 
 import { invalidCheckpoint, unsupported } from "../errors.js";
-import { string, type Entry } from "../gguf-file.js";
+import { string, type Entry } from "../../gguf/encode.js";
 import { JsonObject, type Json } from "../json.js";
 import { readAddedTokens, Vocabulary, type Token } from "./vocabulary.js";
 

@@ -1,7 +1,7 @@
 // The tokenizer of a folder, as GGUF has it.
 
 import { invalidCheckpoint } from "../errors.js";
-import type { Entry } from "../gguf-file.js";
+import type { Entry } from "../../gguf/encode.js";
 import { readOptional, readOptionalObject, type JsonObject } from "../json.js";
 import { isByteLevel, readByteLevel } from "./byte-level.js";
 import { readSentencePiece, readSentencePieceJson } from "./sentencepiece.js";

@@ -2,7 +2,7 @@
 // from tokenizer.model, or from a tokenizer.json that was made of one.
 
 import { invalidCheckpoint, unsupported } from "../errors.js";
-import { boolean, string } from "../gguf-file.js";
+import { boolean, string } from "../../gguf/encode.js";
 import { decodeUtf8, JsonObject, type Json } from "../json.js";
 import { checkModel, readMerges, type ReadTokenizer } from "./byte-level.js";
 import { readAddedTokens, Vocabulary, type AddedToken, type Token, type TokenType } from "./vocabulary.js";

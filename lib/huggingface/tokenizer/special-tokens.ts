@@ -1,6 +1,6 @@
 // Which tokens begin and end texts, and the chat template.
 
-import { boolean, string, uint32, type Entry } from "../gguf-file.js";
+import { boolean, string, uint32, type Entry } from "../../gguf/encode.js";
 import { JsonObject, readOptionalObject, readOptionalText } from "../json.js";
 import { invalidCheckpoint } from "../errors.js";
 

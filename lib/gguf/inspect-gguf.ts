@@ -1,6 +1,6 @@
-import { toPath } from "./check-load.js";
-import { native, type MetadataValue } from "./native.js";
-import { OptionReader } from "./options.js";
+import { native, type InspectedGguf, type MetadataValue } from "../native.js";
+import { OptionReader, toPath } from "../options.js";
+import { inspectRemote, isRemote, toUrl } from "./remote.js";
 
 /** The header of a GGUF file. Bytes. */
 export interface GgufInfo {
@@ -34,20 +34,44 @@ export interface GgufInfo {
   }[];
 }
 
+export interface InspectOptions {
+  /** Elements to return of each metadata array, `Infinity` for all. Default 16. */
+  arrayLimit?: number;
+  /** Of a URL: sent with each request, for example `{ authorization: "Bearer …" }`. */
+  headers?: Readonly<Record<string, string>>;
+  /** Of a URL: ends the requests. */
+  signal?: AbortSignal;
+}
+
 /**
  * Reads and checks the header of a GGUF file without its weights.
  *
- * @param options `arrayLimit`: elements to return of each metadata array, `Infinity` for all. Default 16.
+ * Of a file on a server only the header is fetched, with Range requests. A server that does not know them is read from the
+ * beginning, and no further than the header.
  *
- * Rejects with `MODEL_NOT_FOUND`, `INVALID_GGUF`, `INVALID_OPTION`, and with `LOAD_FAILED` when it cannot be read.
+ * @param file a path, or a URL: `https:`, `http:`, `file:`
+ *
+ * Rejects with `MODEL_NOT_FOUND`, `INVALID_GGUF`, `INVALID_OPTION`, `ABORTED`, and with `LOAD_FAILED` when it cannot be read.
  */
-export async function inspectGguf(path: string | URL, options: { arrayLimit?: number } = {}): Promise<GgufInfo> {
-  const read = new OptionReader(options, ["arrayLimit"]);
+export async function inspectGguf(file: string | URL, options: InspectOptions = {}): Promise<GgufInfo> {
+  const read = new OptionReader(options, [
+    "arrayLimit",
+    "headers",
+    "signal",
+  ] satisfies readonly (keyof InspectOptions)[]);
   const arrayLimit =
     read.raw("arrayLimit") === Infinity
       ? Number.MAX_SAFE_INTEGER
       : read.integer("arrayLimit", 0, Number.MAX_SAFE_INTEGER, 16);
-  const { metadata, tensors, ...header } = await native().inspectGguf(toPath(path), arrayLimit);
+  const request = { headers: read.texts("headers"), signal: read.signal() };
+  return describe(
+    isRemote(file)
+      ? await inspectRemote(toUrl(file), arrayLimit, request)
+      : await native().inspectGguf(toPath(file, "path", "the path or the URL of a GGUF file"), arrayLimit),
+  );
+}
+
+function describe({ metadata, tensors, ...header }: InspectedGguf): GgufInfo {
   const text = (key: string) => (typeof metadata[key] === "string" ? metadata[key] : undefined);
   const number = (key: string) => (typeof metadata[key] === "number" ? metadata[key] : undefined);
   const architecture = text("general.architecture");
