@@ -115,7 +115,7 @@ describe("the command line", () => {
     for (const expected of [
       /Parameters +951\.42 K/,
       /llama\.block_count +4/,
-      /f32 +39 tensors +3\.6 MiB/,
+      /f32 +39 +3\.6 MiB +32\.00 +100\.0 %/,
       /token_embd\.weight +f32 +128 x 640/,
     ]) {
       assert.match(out, expected);

@@ -28,9 +28,13 @@ const commands = new Map<string, () => Promise<{ register: (program: Command, ve
   ["convert", () => import("./commands/convert.js")],
   ["devices", () => import("./commands/devices.js")],
   ["doctor", () => import("./commands/doctor.js")],
+  ["edit", () => import("./commands/edit.js")],
   ["inspect", () => import("./commands/inspect.js")],
+  ["merge", () => import("./commands/merge.js")],
   ["plan", () => import("./commands/plan.js")],
   ["run", () => import("./commands/run.js")],
+  ["split", () => import("./commands/split.js")],
+  ["verify", () => import("./commands/verify.js")],
   ["worker", () => import("./commands/worker.js")],
 ]);
 const asked = commands.get(process.argv[2] ?? "");
