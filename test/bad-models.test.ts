@@ -121,6 +121,12 @@ describe("a model that is damaged inside", () => {
       "UNSUPPORTED_MODEL",
       /Token 60\d of/,
     ],
+    [
+      "an alignment that llama.cpp aborts on",
+      (draft) => draft.put({ key: "general.alignment", type: "uint32", value: 8 }),
+      "UNSUPPORTED_MODEL",
+      /general\.alignment is 8/,
+    ],
     ["no vocabulary", (draft) => draft.drop("tokenizer.ggml.tokens"), "LOAD_FAILED", /vocab/],
   ];
   for (const [name, edit, code, message] of refusals) {

@@ -3,7 +3,7 @@ import { unwritable } from "../atomic-file.js";
 import { ColdstartError } from "../errors.js";
 import { native, type GgufLayout } from "../native.js";
 import { invalidOption, nearestTo, OptionReader, toPath } from "../options.js";
-import { DEFAULT_ALIGNMENT, encodeEntry, encodeText, paddingAfter, type Entry } from "./encode.js";
+import { DEFAULT_ALIGNMENT, encodeEntry, encodeText, type Entry } from "./encode.js";
 import { METADATA_TYPES, nameOf, toEntry, type MetadataInput, type ValueType } from "./metadata-values.js";
 import { SPLIT_KEYS, type GgufFile } from "./model-files.js";
 import { checkApart, writeModel } from "./output.js";
@@ -81,9 +81,10 @@ export async function editMetadata(
 
   const isInPlace =
     to === undefined &&
+    layout.tensors.length > 0 &&
     alignment === layout.alignment &&
-    totalOf(header) === begin(layout) &&
-    totalOf(header) <= MAX_IN_PLACE;
+    totalOf(header) === layout.dataOffset &&
+    layout.dataOffset <= MAX_IN_PLACE;
   if (isInPlace) {
     const bytes = await assemble(header);
     await checkHeader(bytes, layout.fileSize);
@@ -96,11 +97,6 @@ export async function editMetadata(
   const all = [...header, ...data];
   await writeModel([{ path: to ?? path, pieces: all }], watch, (await stat(path)).mode);
   return { path: to ?? given, bytes: totalOf(all), inPlace: false };
-}
-
-/** Where the weights are, or would be. */
-function begin({ dataOffset, alignment }: GgufLayout): number {
-  return dataOffset + paddingAfter(dataOffset, alignment);
 }
 
 /** The types of a file's metadata, by key. Throws as `editMetadata()` does. */
@@ -234,8 +230,8 @@ function alignmentOf(entries: readonly EditedEntry[], layout: GgufLayout): numbe
   if (!entry) return DEFAULT_ALIGNMENT;
   if (!entry.edited) return layout.alignment;
   const { type, value } = { value: undefined, ...entry.edited };
-  const isPower = typeof value === "number" && value >= 8 && value <= 65_536 && Number.isInteger(Math.log2(value));
-  if (type !== "uint32" || !isPower) throw invalidOption(ALIGNMENT, value, "a power of two from 8 to 65536 (uint32)");
+  const isPower = typeof value === "number" && value >= 32 && value <= 65_536 && Number.isInteger(Math.log2(value));
+  if (type !== "uint32" || !isPower) throw invalidOption(ALIGNMENT, value, "a power of two from 32 to 65536 (uint32)");
   return value;
 }
 

@@ -53,6 +53,17 @@ void CheckHyperparameters(const GgufFile& file) {
   }
 }
 
+// Buffers begin where the file has the first tensor, and ggml asserts that this is a multiple of TENSOR_ALIGNMENT.
+void CheckAlignment(const GgufFile& file) {
+  constexpr uint64_t kLeast = 32;
+  if (file.alignment >= kLeast) return;
+  throw Error(ErrorCode::kUnsupportedModel,
+              "The file's general.alignment is " + std::to_string(file.alignment) + ", and llama.cpp needs at least " +
+                  std::to_string(kLeast) + ".",
+              "Set it with editMetadata() or `coldstart edit`, which moves the weights.",
+              {{"alignment", static_cast<double>(file.alignment)}});
+}
+
 constexpr const char* kTokensKey = "tokenizer.ggml.tokens";
 
 // llama.cpp asserts that no token occurs twice. Cuts the list to what is shown.
@@ -104,6 +115,7 @@ std::vector<std::string> PartPaths(const std::string& path, const GgufFile& firs
 void CheckHeader(const GgufFile& file) {
   CheckArchitecture(file);
   CheckHyperparameters(file);
+  CheckAlignment(file);
 }
 
 GgufFile CheckModelFiles(const std::string& path) {
@@ -113,6 +125,7 @@ GgufFile CheckModelFiles(const std::string& path) {
   const std::vector<std::string> parts = PartPaths(path, file);
   for (size_t i = 1; i < parts.size(); ++i) {
     GgufFile part = ReadGguf(*OpenFile(parts[i]));
+    CheckAlignment(part);
     std::move(part.tensors.begin(), part.tensors.end(), std::back_inserter(file.tensors));
   }
   CheckHasTrunk(file);
