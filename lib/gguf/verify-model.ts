@@ -81,7 +81,7 @@ export async function verifyModel(model: string | URL, options: VerifyOptions = 
   const paths = await reported(problems, "header", path, () => native().modelFiles(path));
   const found = await readHeaders(paths ?? [path], problems);
   const headers = found.flatMap(({ file }) => (file ? [file] : []));
-  if (headers.length === found.length)
+  if (headers.length === paths?.length)
     for (const { path: part, problem } of partProblems(headers))
       problems.push({ kind: "parts", path: part, message: problem });
   await checkVocabulary(headers, problems);

@@ -90,7 +90,7 @@ Napi::Value InspectGgufPrefix(const Napi::CallbackInfo& info) {
     };
     // Keeps the memory until the work is done.
     auto to_js = [kept = Napi::Persistent(info[0].As<Napi::Object>())](Napi::Env env,
-                                                                      const Result& result) -> Napi::Value {
+                                                                       const Result& result) -> Napi::Value {
       if (const auto* missing = std::get_if<PrefixTooShort>(&result))
         return Napi::Number::New(env, static_cast<double>(missing->needed));
       return InspectedToJs(env, std::get<GgufFile>(result));

@@ -7,8 +7,8 @@ namespace coldstart {
 // inspectGguf(path, arrayLimit): Promise<GgufHeader>. Reads the header on libuv's pool.
 Napi::Value InspectGguf(const Napi::CallbackInfo& info);
 
-// inspectGgufPrefix(bytes, fileSize, arrayLimit): Promise<GgufHeader | number>: of a file's first bytes; a number is how many
-// of them are needed to go on.
+// inspectGgufPrefix(bytes, fileSize, arrayLimit): Promise<GgufHeader | number>: of a file's first bytes; a number is
+// how many of them are needed to go on.
 Napi::Value InspectGgufPrefix(const Napi::CallbackInfo& info);
 
 // ggufLayout(path): Promise<GgufLayout>: the header, and where each part of it lies.

@@ -14,8 +14,9 @@ Napi::Value FindInvalidWeight(const Napi::CallbackInfo& info) {
   return AtEdge(info.Env(), [&]() -> Napi::Value {
     const std::span<const uint8_t> bytes = ReadView(info[0], "bytes");
     const double number = ReadNumber(info[1], "type");
-    const auto type = static_cast<ggml_type>(number >= 0 && number < GGML_TYPE_COUNT ? number : GGML_TYPE_COUNT);
-    if (type == GGML_TYPE_COUNT || ggml_blck_size(type) == 0 || bytes.size() % ggml_type_size(type) != 0) {
+    const bool is_known = number >= 0 && number < static_cast<int>(GGML_TYPE_COUNT);
+    const auto type = is_known ? static_cast<ggml_type>(static_cast<int>(number)) : GGML_TYPE_COUNT;
+    if (!is_known || ggml_blck_size(type) == 0 || bytes.size() % ggml_type_size(type) != 0) {
       throw Error(ErrorCode::kInvalidOption, "These are no whole blocks of a type that there is.",
                   "This is checked in lib/; please report it.");
     }

@@ -88,15 +88,18 @@ class PrefixSource : public ByteSource {
  public:
   PrefixSource(std::string_view bytes, uint64_t size) : bytes_(bytes), size_(size) {}
   uint64_t size() const override { return size_; }
+  void Expect(uint64_t count) override {
+    if (count > bytes_.size() - position()) throw PrefixTooShort{position() + count};
+  }
 
  protected:
   bool ReadNext(void* destination, size_t count) override {
-    SkipNext(count);
+    Expect(count);
     if (count > 0) std::memcpy(destination, bytes_.data() + position(), count);
     return true;
   }
   bool SkipNext(uint64_t count) override {
-    if (count > bytes_.size() - position()) throw PrefixTooShort{position() + count};
+    Expect(count);
     return true;
   }
 

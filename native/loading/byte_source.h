@@ -22,6 +22,8 @@ class ByteSource {
   // unspecified.
   bool Read(void* destination, size_t count);
   bool Skip(uint64_t count);
+  // To call before memory is asked for `count` bytes that will be read, `count` <= remaining().
+  virtual void Expect(uint64_t /*count*/) {}
 
  protected:
   virtual bool ReadNext(void* destination, size_t count) = 0;

@@ -96,6 +96,7 @@ class Reader {
     }
     if (length > limit)
       Fail(what + " is " + std::to_string(length) + " bytes long, over the limit of " + std::to_string(limit));
+    source_.Expect(length);
     std::string bytes(static_cast<size_t>(length), '\0');
     if (!source_.Read(bytes.data(), bytes.size())) Fail("it cannot be read at " + what);
     return bytes;
@@ -162,6 +163,7 @@ class Reader {
     }
     GgufArray array{kTypeNames[index], length, {}};
     const uint64_t kept = std::min(length, limit);
+    source_.Expect(kept * kTypeBytes[index]);
     array.elements.reserve(static_cast<size_t>(kept));
     for (uint64_t i = 0; i < kept; ++i) array.elements.push_back(Scalar(type, what));
     if (type == ValueType::kString) {
