@@ -5,7 +5,7 @@ import { native, type GgufLayout } from "../native.js";
 import { invalidOption, nearestTo, OptionReader, toPath } from "../options.js";
 import { DEFAULT_ALIGNMENT, encodeEntry, encodeText, type Entry } from "./encode.js";
 import { METADATA_TYPES, nameOf, toEntry, type MetadataInput, type ValueType } from "./metadata-values.js";
-import { SPLIT_KEYS, type GgufFile } from "./model-files.js";
+import { SPLIT_KEYS, type GgufFile } from "./parts.js";
 import { checkApart, writeModel } from "./output.js";
 import { readWatch, WATCH_NAMES, type WatchOptions } from "./watch.js";
 import { composeFile, readRange, tensorsOf, totalOf, writeAt, type Piece } from "./write.js";

@@ -1,5 +1,5 @@
 import { invalidOption, OptionReader, toPath } from "../options.js";
-import { readModelFiles, SPLIT_KEYS } from "./model-files.js";
+import { readModelFiles, SPLIT_KEYS } from "./parts.js";
 import { checkApart, writeModel, type WrittenFile } from "./output.js";
 import { readWatch, WATCH_NAMES, type WatchOptions } from "./watch.js";
 import { composeFile, tensorsOf, totalOf } from "./write.js";

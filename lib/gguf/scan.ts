@@ -3,7 +3,7 @@
 import { createHash, type Hash } from "node:crypto";
 import { native } from "../native.js";
 import { paddingAfter } from "./encode.js";
-import type { GgufFile } from "./model-files.js";
+import type { GgufFile } from "./parts.js";
 import type { Problem, TensorChecksum } from "./verify-model.js";
 import { InputFile } from "./write.js";
 
@@ -110,7 +110,7 @@ function segmentsOf(
     problems.push({
       kind: "trailing",
       path,
-      message: `${path} has ${fileSize - end} bytes after its end, which no reader looks at.`,
+      message: `${path} has ${fileSize - end} more bytes after its end, which no reader looks at.`,
     });
     segments.push({ begin: end, end: fileSize, unit: 1 });
   }

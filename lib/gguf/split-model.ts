@@ -1,6 +1,6 @@
 import { invalidOption, OptionReader, toPath } from "../options.js";
 import { DEFAULT_ALIGNMENT, encodeEntry, int32, paddingAfter, uint16, uint32 } from "./encode.js";
-import { readModelFiles, SPLIT_KEYS, type GgufFile } from "./model-files.js";
+import { readModelFiles, SPLIT_KEYS, type GgufFile } from "./parts.js";
 import { checkApart, partPaths, writeModel, type WrittenFile } from "./output.js";
 import { readWatch, WATCH_NAMES, type WatchOptions } from "./watch.js";
 import { composeFile, lengthOf, tensorsOf, totalOf, type CopiedTensor, type Piece } from "./write.js";

@@ -3,7 +3,7 @@ import { ColdstartError, withoutRemedy } from "../errors.js";
 import { native } from "../native.js";
 import { OptionReader, toPath } from "../options.js";
 import { compare, readManifest } from "./manifest.js";
-import { partProblems, type GgufFile } from "./model-files.js";
+import { partProblems, type GgufFile } from "./parts.js";
 import { scanFile } from "./scan.js";
 import { vocabularyProblems } from "./vocabulary.js";
 import { readWatch, WATCH_NAMES, type WatchOptions } from "./watch.js";

@@ -3,7 +3,7 @@
 import { open, type FileHandle } from "node:fs/promises";
 import { ColdstartError } from "../errors.js";
 import { encodeStart, paddingAfter, u64 } from "./encode.js";
-import { invalidModel, type GgufFile } from "./model-files.js";
+import { invalidModel, type GgufFile } from "./parts.js";
 
 /** Bytes, or where they are. */
 export type Piece = Uint8Array | FileRange;

@@ -107,7 +107,7 @@ describe("verifyModel()", () => {
       const bytes = Buffer.from(original);
       bytes[dataOffset - 1] = 7;
       await finds(bytes, ["padding", new RegExp(`after the header is not zero: byte ${dataOffset - 1} of .* is 7`)]);
-      await finds(Buffer.concat([original, Buffer.from("more")]), ["trailing", /has 4 bytes after its end/]);
+      await finds(Buffer.concat([original, Buffer.from("more")]), ["trailing", /has 4 more bytes after its end/]);
       const small = writeGguf({ metadata: [], tensors: [{ name: "t", type: 0, shape: [3] }] });
       small[small.length - 1] = 1;
       await finds(small, ["padding", /after the tensor t is not zero/]);
@@ -162,7 +162,7 @@ describe("verifyModel()", () => {
           Buffer.from("x"),
         ]),
         ["vocabulary", /bos_token_id/],
-        ["trailing", /1 bytes/],
+        ["trailing", /1 more bytes/],
         ["weights", /The weight 0 of the tensor output_norm\.weight/],
       ));
   });
