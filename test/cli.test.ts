@@ -192,7 +192,8 @@ describe("the command line", () => {
     });
     rmSync(folder, { recursive: true });
     assert.equal(code, 130);
-    assert.match(out, /^Once upon a time, there was( the)*\n$/);
+    // The last word may be cut between its tokens.
+    assert.match(out, /^Once upon a time, there was( the)*( t?h?)?\n$/);
   });
 
   it("measures loading in each mode", async () => {
