@@ -16,6 +16,7 @@
  * | `OUT_OF_MEMORY` | the system or a device refused memory |
  * | `BACKEND_UNAVAILABLE` | no GPU can be used, and `strict` forbids the CPU instead |
  * | `LOAD_FAILED` | llama.cpp could not load the model; the message has its reason |
+ * | `WRITE_FAILED` | a file could not be written: no room, no permission |
  * | `TOKENIZE_FAILED` | the vocabulary cannot represent the text |
  * | `NUMERIC_ERROR` | the model computed NaN or infinite logits |
  * | `ABORTED` | an `AbortSignal` ended loading |
@@ -40,6 +41,7 @@ export type ErrorCode =
   | "OUT_OF_MEMORY"
   | "BACKEND_UNAVAILABLE"
   | "LOAD_FAILED"
+  | "WRITE_FAILED"
   | "TOKENIZE_FAILED"
   | "NUMERIC_ERROR"
   | "ABORTED"

@@ -1,6 +1,5 @@
-import { toPath } from "./check-load.js";
 import { native, type MetadataValue } from "./native.js";
-import { OptionReader } from "./options.js";
+import { OptionReader, toPath } from "./options.js";
 
 /** The header of a GGUF file. Bytes. */
 export interface GgufInfo {

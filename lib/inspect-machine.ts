@@ -8,8 +8,7 @@ import { readNvidia, type NvidiaDriver } from "./machine/nvidia.js";
 import { findPciGpus, type PciGpu } from "./machine/pci.js";
 import { fileToMeasure } from "./machine/model-files.js";
 import { native } from "./native.js";
-import { OptionReader } from "./options.js";
-import { toPath } from "./check-load.js";
+import { OptionReader, toPath } from "./options.js";
 
 export interface InspectMachineOptions {
   /** Measure how fast all cores together read from memory, which keeps them busy for about a second. Default false. */

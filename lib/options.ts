@@ -1,5 +1,6 @@
 // Checks what users pass in. Every refusal is an INVALID_OPTION that says the option, its value and what it may be.
 
+import { fileURLToPath } from "node:url";
 import { ColdstartError } from "./errors.js";
 
 /** Shows a value in a message: short, on one line. */
@@ -17,6 +18,13 @@ export function invalidOption(name: string, value: unknown, expected: string): C
     remedy: `It must be ${expected}.`,
     details: { option: name, value, expected },
   });
+}
+
+/** A path, from what a user may pass as one. Throws `INVALID_OPTION`. */
+export function toPath(path: unknown, option = "path", expected = "the path of a GGUF file, or a file: URL"): string {
+  if (path instanceof URL && path.protocol === "file:") return fileURLToPath(path);
+  if (typeof path !== "string" || path === "" || path.includes("\0")) throw invalidOption(option, path, expected);
+  return path;
 }
 
 /** How far two words are apart: single-letter insertions, deletions, replacements (Levenshtein). */
@@ -129,6 +137,15 @@ export class OptionReader {
         throw invalidOption(this.#prefix + name, item, "a string with at least one character, or an array of such");
     }
     return list as string[];
+  }
+
+  /** The source of a regular expression, which has no flags, or its text. */
+  pattern(name: string): string {
+    const value = this.#get(name);
+    const source = value instanceof RegExp && value.flags === "" ? value.source : value;
+    if (typeof source === "string" && source !== "") return source;
+    const shown = value instanceof RegExp ? String(value) : value;
+    throw invalidOption(this.#prefix + name, shown, "a regular expression without flags, or its text");
   }
 
   /** Whatever is there, unchecked. */

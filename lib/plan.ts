@@ -1,8 +1,8 @@
-import { checkLoad, toPath } from "./check-load.js";
+import { checkLoad } from "./check-load.js";
 import { inspectGguf } from "./inspect-gguf.js";
 import { withPlanning } from "./isolation/with-planning.js";
 import type { LoadOptions } from "./load-options.js";
-import { invalidOption } from "./options.js";
+import { invalidOption, toPath } from "./options.js";
 import type { Demand } from "./placement/fit.js";
 import { Placer } from "./placement/placer.js";
 import type { Plan } from "./placement/plan.js";

@@ -1,5 +1,5 @@
-import { randomBytes } from "node:crypto";
-import { open, readFile, rename, rm } from "node:fs/promises";
+import { readFile, writeFile } from "node:fs/promises";
+import { writeAtomically } from "./atomic-file.js";
 import type { Engine } from "./engine.js";
 import { withResolvers } from "./engine.js";
 import { ColdstartError } from "./errors.js";
@@ -137,20 +137,7 @@ export class Session {
   /** Writes `snapshot()` to a file: all of it or, when that fails, nothing. */
   async saveTo(file: string): Promise<void> {
     const bytes = await this.snapshot();
-    const part = `${file}.${randomBytes(6).toString("hex")}.part`;
-    try {
-      const handle = await open(part, "wx");
-      try {
-        await handle.writeFile(bytes);
-        await handle.sync();
-      } finally {
-        await handle.close();
-      }
-      await rename(part, file);
-    } catch (error) {
-      await rm(part, { force: true });
-      throw error;
-    }
+    await writeAtomically([file], ([partial = ""]) => writeFile(partial, bytes, { flag: "wx" }));
   }
 
   /** `restore()` from a file. */

@@ -2,6 +2,7 @@ import { statSync } from "node:fs";
 import path from "node:path";
 import { convertModel, type ConvertOptions, type ConvertResult } from "../huggingface/convert-model.js";
 import { formatBytes } from "./format.js";
+import { interruptible } from "./interruptible.js";
 import { withProgress } from "./progress.js";
 
 export interface ConvertFlags {
@@ -11,23 +12,18 @@ export interface ConvertFlags {
 }
 
 export async function convert(folder: string, file: string, options: ConvertFlags): Promise<void> {
-  const abort = new AbortController();
-  const interrupt = () => abort.abort();
-  process.once("SIGINT", interrupt);
-  try {
-    const output = outputPath(folder, file);
-    const result = await withProgress("Converting", options.quiet === true || options.json === true, (progress) =>
+  const output = outputPath(folder, file);
+  const result = await interruptible((signal) =>
+    withProgress("Converting", options.quiet === true || options.json === true, (progress) =>
       convertModel(folder, output, {
         ...(options.type === undefined ? {} : { type: options.type }),
         ...progress,
-        signal: abort.signal,
+        signal,
       }),
-    );
-    if (options.json) console.log(JSON.stringify({ path: output, ...result }, null, 2));
-    else if (!options.quiet) console.log(summary(output, result));
-  } finally {
-    process.off("SIGINT", interrupt);
-  }
+    ),
+  );
+  if (options.json) console.log(JSON.stringify({ path: output, ...result }, null, 2));
+  else if (!options.quiet) console.log(summary(output, result));
 }
 
 /** In a folder, a file with the model's name. */

@@ -30,6 +30,7 @@ const commands = new Map<string, () => Promise<{ register: (program: Command, ve
   ["doctor", () => import("./commands/doctor.js")],
   ["inspect", () => import("./commands/inspect.js")],
   ["plan", () => import("./commands/plan.js")],
+  ["quantize", () => import("./commands/quantize.js")],
   ["run", () => import("./commands/run.js")],
   ["worker", () => import("./commands/worker.js")],
 ]);

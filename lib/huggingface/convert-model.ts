@@ -1,8 +1,7 @@
 import { stat } from "node:fs/promises";
 import path from "node:path";
-import { fileURLToPath } from "node:url";
 import { ColdstartError } from "../errors.js";
-import { invalidOption, OptionReader } from "../options.js";
+import { OptionReader, toPath } from "../options.js";
 import { invalidCheckpoint } from "./errors.js";
 import { metadataOf } from "./families/decoder.js";
 import { readDecoder } from "./families/index.js";
@@ -54,7 +53,10 @@ export async function convertModel(
   const type = read.choice("type", ["auto", "F32", "F16", "BF16"] as const, "auto");
   const onProgress = read.callback("onProgress") as ConvertOptions["onProgress"];
   const signal = read.signal();
-  const [from, to] = [toPath("folder", folder), toPath("output", output)];
+  const [from, to] = [
+    toPath(folder, "folder", "a path, or a file: URL"),
+    toPath(output, "output", "a path, or a file: URL"),
+  ];
   await checkFolder(from);
   if (signal?.aborted) throw aborted(signal);
 
@@ -110,11 +112,4 @@ async function checkFolder(folder: string): Promise<void> {
     remedy: "Give the path of a folder with config.json and safetensors files.",
     details: { path: folder },
   });
-}
-
-function toPath(name: string, value: unknown): string {
-  if (value instanceof URL && value.protocol === "file:") return fileURLToPath(value);
-  if (typeof value !== "string" || value === "" || value.includes("\0"))
-    throw invalidOption(name, value, "a path, or a file: URL");
-  return value;
 }

@@ -1,7 +1,7 @@
 // Writes a GGUF file tensor by tensor, through two buffers of a bounded size.
 
-import { open, rename, rm, type FileHandle } from "node:fs/promises";
-import path from "node:path";
+import { open, type FileHandle } from "node:fs/promises";
+import { writeAtomically } from "../atomic-file.js";
 import { ColdstartError } from "../errors.js";
 import { native, type WeightType } from "../native.js";
 import { invalidCheckpoint } from "./errors.js";
@@ -27,25 +27,14 @@ export async function writeGguf(
   tensors: readonly (PlannedTensor | ComputedTensor)[],
   options: WriteOptions,
 ): Promise<void> {
-  const partial = path.join(path.dirname(file), `.${path.basename(file)}.${process.pid}.partial`);
-  let output: FileHandle;
-  try {
-    output = await open(partial, "wx");
-  } catch (error) {
-    throw unwritable(file, error);
-  }
-  try {
+  await writeAtomically([file], async ([partial = ""]) => {
+    const output = await open(partial, "wx");
     try {
       await writeAll(output, metadata, tensors, options);
-      await output.sync();
     } finally {
       await output.close();
     }
-    await rename(partial, file);
-  } catch (error) {
-    await rm(partial, { force: true });
-    throw error instanceof Error && "syscall" in error ? unwritable(file, error) : error;
-  }
+  });
 }
 
 async function writeAll(
@@ -180,13 +169,5 @@ export function aborted(signal: AbortSignal): ColdstartError {
   return new ColdstartError("ABORTED", "Converting was aborted.", {
     remedy: "Nothing was kept; convert again when needed.",
     cause: signal.reason,
-  });
-}
-
-function unwritable(file: string, error: unknown): ColdstartError {
-  return new ColdstartError("LOAD_FAILED", `${file} cannot be written: ${(error as Error).message}.`, {
-    remedy: "Check the folder, its permissions, and the room on its disk.",
-    details: { path: file },
-    cause: error,
   });
 }
