@@ -134,7 +134,7 @@ export class Session {
     });
   }
 
-  /** Writes `snapshot()` to a file: all of it or, when that fails, nothing. */
+  /** Writes `snapshot()` to a file: all of it or, when that fails, nothing. Rejects with `WRITE_FAILED`. */
   async saveTo(file: string): Promise<void> {
     const bytes = await this.snapshot();
     await writeAtomically([file], ([partial = ""]) => writeFile(partial, bytes, { flag: "wx" }));

@@ -484,7 +484,7 @@ describe("convertModel()", () => {
     it("to write where it cannot", async () => {
       writeCheckpoint(family);
       const nowhere = path.join(folder, "missing", "model.gguf");
-      await assert.rejects(convertModel(folder, nowhere), coldstartError("LOAD_FAILED", /cannot be written/));
+      await assert.rejects(convertModel(folder, nowhere), coldstartError("WRITE_FAILED", /cannot be written/));
     });
 
     it("to load a folder, and says what to do", async () => {

@@ -42,7 +42,7 @@ export interface ConvertResult {
  * replaces one of the same name, at once, when it is complete. Weights go through buffers of some megabytes.
  *
  * Rejects with `MODEL_NOT_FOUND`, `INVALID_CHECKPOINT`, `UNSUPPORTED_MODEL`, `INVALID_OPTION`, `LOAD_FAILED` when a file cannot
- * be read or written, `ABORTED`, `NATIVE_ADDON_MISSING`.
+ * be read, `WRITE_FAILED`, `ABORTED`, `NATIVE_ADDON_MISSING`.
  */
 export async function convertModel(
   folder: string | URL,
