@@ -22,7 +22,7 @@
 #include "ggml.h"
 #include "weights/kernels.h"
 
-namespace {  // NOLINT(build/namespaces): included once by each file, see above
+namespace {  // NOLINT(build/namespaces_headers): included once by each file, see above
 
 typedef float Floats __attribute__((vector_size(4 * LANES)));
 typedef int32_t Ints __attribute__((vector_size(4 * LANES)));
