@@ -6,11 +6,12 @@ import type { KvCacheType, LoadOptions } from "./load-options.js";
 import { defaultThreads } from "./machine/threads.js";
 import type { NativeEngineOptions } from "./native.js";
 import { invalidOption, OptionReader, toPath } from "./options.js";
+import { checkQuantize, checkQuantizeCache } from "./quantization/recipe.js";
 import { parseEndpoint } from "./workers/endpoint.js";
 
 const NAMES = [
   "contextLength", "gpuLayers", "devices", "splitMode", "tensorSplit", "mainDevice", "tensorOverrides", "cpuMoeLayers",
-  "kvOffload", "gpuSampling", "memory", "strict", "onOutOfMemory", "loadMode", "prefetch", "mlock", "checkTensors", "threads", "batchSize", "prefillBudget", "parallel", "maxQueue",
+  "kvOffload", "gpuSampling", "quantize", "quantizeCache", "memory", "strict", "onOutOfMemory", "loadMode", "prefetch", "mlock", "checkTensors", "threads", "batchSize", "prefillBudget", "parallel", "maxQueue",
   "kvCache", "prefixCache", "deterministic", "speculative", "flashAttention", "workers", "isolation", "seed", "onProgress", "signal",
 ] as const satisfies readonly (keyof LoadOptions)[]; // prettier-ignore
 
@@ -75,6 +76,8 @@ export interface CheckedLoad {
   workers: string[];
   /** Whether the engine is to be in a process of its own. */
   isIsolated: boolean;
+  /** Folder for what was quantized. */
+  quantizeCache: string | undefined;
 }
 
 /** Throws `INVALID_OPTION`. */
@@ -89,6 +92,7 @@ export function checkLoad(path: unknown, options: LoadOptions): CheckedLoad {
   return {
     workers,
     isIsolated: isolation === "process",
+    quantizeCache: checkQuantizeCache(read),
     native: checkEngineOptions(toPath(path), read),
     wishes: checkWishes(read),
     notes,
@@ -158,16 +162,9 @@ function checkOverrides(read: OptionReader): [pattern: string, device: string][]
   if (!Array.isArray(value)) throw invalidOption("tensorOverrides", value, "an array of { pattern, device }");
   const overrides = value.map((entry: unknown, i): [string, string] => {
     const one = new OptionReader(entry, ["pattern", "device"], `tensorOverrides[${i}].`);
-    const pattern = one.raw("pattern");
     const device = one.string("device", "");
     if (device === "") throw invalidOption(`tensorOverrides[${i}].device`, device, "the name of a device");
-    const source = pattern instanceof RegExp && pattern.flags === "" ? pattern.source : pattern;
-    if (typeof source === "string" && source !== "") return [source, device];
-    throw invalidOption(
-      `tensorOverrides[${i}].pattern`,
-      pattern instanceof RegExp ? String(pattern) : pattern,
-      "a regular expression without flags, or its text",
-    );
+    return [one.pattern("pattern"), device];
   });
   const layers = read.raw("cpuMoeLayers") === "all" ? "all" : read.integer("cpuMoeLayers", 0, 512, 0);
   // llama.cpp's LLM_FFN_EXPS_REGEX
@@ -229,6 +226,7 @@ function checkEngineOptions(path: string, read: OptionReader): NativeEngineOptio
   if (splitMode === "tensor" && !kvOffload) {
     throw invalidOption("kvOffload", kvOffload, 'true when splitMode is "tensor"');
   }
+  const quantize = checkQuantize(read);
   const adaptThreads = (read.raw("threads") ?? "auto") === "auto";
   return {
     path,
@@ -241,6 +239,7 @@ function checkEngineOptions(path: string, read: OptionReader): NativeEngineOptio
     kvOffload,
     gpuSampling: read.boolean("gpuSampling", false),
     ...checkLoading(read),
+    ...(quantize && { quantize }),
     checkTensors: read.boolean("checkTensors", false),
     contextLength,
     kvCells: kvCache.integer("capacity", Math.max(1, contextLength * pools), INT32_MAX, 0),
@@ -266,6 +265,13 @@ function checkLoading(read: OptionReader): Pick<NativeEngineOptions, "loadMode" 
   const loadMode = read.choice("loadMode", ["auto", "mmap", "copy", "direct"] as const, "auto");
   const mlock = read.boolean("mlock", false);
   const prefetch = read.boolean("prefetch", loadMode !== "direct");
+  if (read.raw("quantize") !== undefined && loadMode !== "auto" && loadMode !== "copy") {
+    throw invalidOption(
+      "loadMode",
+      loadMode,
+      '"auto" or "copy" with quantize: no weights stay as they are in the file',
+    );
+  }
   if (loadMode === "direct" && mlock) throw invalidOption("mlock", mlock, `false when loadMode is "direct"`);
   if (loadMode === "direct" && prefetch) throw invalidOption("prefetch", prefetch, `false when loadMode is "direct"`);
   // Of what is copied there are two for a while, in the page cache and in this process.

@@ -41,5 +41,8 @@ export { Model, type ModelInfo, type ModelStatus, type Placement } from "./model
 export { planModel, type PlanOptions } from "./plan.js";
 export type { DevicePlan, Plan } from "./placement/plan.js";
 export type { MetadataArray, MetadataScalar, MetadataType, MetadataValue } from "./native.js";
+export { quantizeModel, type QuantizeOptions, type QuantizeResult } from "./quantization/quantize-model.js";
+export type { QuantizationRecipe } from "./quantization/recipe.js";
+export type { QuantizationType } from "./quantization/types.js";
 export { Session } from "./session.js";
 export { version, type Versions } from "./version.js";

@@ -10,6 +10,7 @@ import { withPlanning } from "./isolation/with-planning.js";
 import type { LoadOptions } from "./load-options.js";
 import { Model, type Placement } from "./model.js";
 import type { NativeEngineOptions, NativeLoaded } from "./native.js";
+import { fromQuantizeCache } from "./quantization/cache.js";
 import { reserveOf } from "./placement/fit.js";
 import { outOfMemory, refuseHopeless, rungs } from "./placement/out-of-memory.js";
 import { Placer, type Placed } from "./placement/placer.js";
@@ -25,20 +26,23 @@ import type { Worker } from "./workers/probe.js";
  * model goes is decided before its weights are read (see `planModel()`).
  *
  * Rejects with `MODEL_NOT_FOUND`, `INVALID_GGUF`, `UNSUPPORTED_MODEL`, `INVALID_OPTION`, `OUT_OF_MEMORY`,
- * `BACKEND_UNAVAILABLE` (with `strict`), `LOAD_FAILED`, `WORKER_UNREACHABLE`, `WORKER_MISMATCH`, `ENGINE_CRASHED`,
+ * `BACKEND_UNAVAILABLE` (with `strict`), `LOAD_FAILED`, `NUMERIC_ERROR` (with `quantize`, weights out of the type's range), `WORKER_UNREACHABLE`, `WORKER_MISMATCH`, `ENGINE_CRASHED`,
  * `ABORTED`, `NATIVE_ADDON_MISSING`.
  */
 export async function loadModel(path: string | URL, options: LoadOptions = {}): Promise<Model> {
   const checked = checkLoad(path, options);
   const { signal } = checked;
   if (signal?.aborted) throw aborted(signal);
-  const model = await withPlanning(checked, (planning, workers) => load(checked, planning, workers)).catch(
-    (error: unknown) => {
-      throw signal?.aborted ? aborted(signal) : error;
-    },
-  );
+  const model = await loadChecked(checked).catch((error: unknown) => {
+    throw signal?.aborted ? aborted(signal) : error;
+  });
   for (const note of model.placement.notes) process.emitWarning(note, { type: "ColdstartWarning" });
   return model;
+}
+
+async function loadChecked(checked: CheckedLoad): Promise<Model> {
+  const source = await fromQuantizeCache(checked);
+  return withPlanning(source, (planning, workers) => load(source, planning, workers));
 }
 
 async function load(checked: CheckedLoad, planning: Planning, workers: Worker[]): Promise<Model> {
@@ -213,7 +217,7 @@ function toModel(
   };
   let origin: Promise<SnapshotOrigin> | undefined;
   const readOrigin = async (): Promise<SnapshotOrigin> => ({
-    fingerprint: await fingerprint(native.path, header.dataOffset),
+    fingerprint: await fingerprint(native.path, header.dataOffset, native.quantize),
     release: version().llamaCpp,
     keyType: native.keyType,
     valueType: native.valueType,

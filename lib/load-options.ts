@@ -1,5 +1,8 @@
 // The options of loadModel().
 
+import type { QuantizationRecipe } from "./quantization/recipe.js";
+import type { QuantizationType } from "./quantization/types.js";
+
 /** Types of a KV cache's keys and values: fewer bits, less memory, some loss. */
 export type KvCacheType = "f32" | "f16" | "bf16" | "q8_0" | "q4_0" | "q4_1" | "iq4_nl" | "q5_0" | "q5_1";
 
@@ -74,7 +77,19 @@ export interface LoadOptions {
   prefetch?: boolean;
   /** Lock the weights in memory, so that they are never swapped out. Not with `"direct"`. Default false. */
   mlock?: boolean;
-  /** Look for NaN and infinite weights while loading. Reads the whole file. Default false. */
+  /**
+   * Quantize the weights while they are loaded, from a file with F32, F16, BF16 or Q8_0: a type (`"Q4_K_M"`), or a whole
+   * recipe. The model is then the one that loads from the file that `quantizeModel()` would write. docs/quantization.md
+   * compares the types. Default: the weights stay as they are.
+   */
+  quantize?: QuantizationType | QuantizationRecipe;
+  /**
+   * Keep what `quantize` made as a file, in this folder or (`true`) in the user's cache folder, and load that the next time:
+   * for the same file, recipe and llama.cpp. When it cannot be written the model is loaded without, with a note. Default
+   * false.
+   */
+  quantizeCache?: boolean | string;
+  /** Look for NaN and infinite weights while loading. Reads the whole file. With `quantize` always. Default false. */
   checkTensors?: boolean;
   /**
    * CPU threads to compute with. Default `"auto"`: as many as there are cores, counting two hyperthreads as one, no more than a

@@ -67,12 +67,42 @@ export interface MetadataArray {
   values: MetadataScalar[];
 }
 
-/** As safetensors names them (native/loading/weights.cc). */
+/** As safetensors names them (native/weights/checkpoint_rows.cc). */
 export type WeightType = "F32" | "F16" | "BF16" | "F8_E4M3" | "F8_E5M2";
+
+/** What becomes of each tensor; types of ggml, or "" for the mixture's. */
+export interface NativeRecipe {
+  /** llama.cpp's name of the mixture; "COPY": nothing is changed. */
+  type: string;
+  /** A path, or "". */
+  importanceMatrix: string;
+  tensorTypes: [pattern: string, type: string][];
+  outputTensorType: string;
+  tokenEmbeddingType: string;
+  leaveOutputTensor: boolean;
+  pure: boolean;
+  allowRequantize: boolean;
+}
+
+export interface NativeConversionPlan {
+  /** Bytes of each. */
+  files: number[];
+  tensors: { name: string; from: string; to: string; parameters: number; sourceBytes: number; bytes: number }[];
+}
+
+export interface NativeConversion {
+  plan(): Promise<NativeConversionPlan>;
+  /** New files, one path for each of the plan's. What was begun is left behind when it fails. */
+  write(paths: string[], threads: number, onProgress: (fraction: number) => void): Promise<void>;
+  /** The promise of `write` is rejected with `ABORTED` soon. */
+  cancel(): void;
+}
 
 /** native/addon/options.cc reads these; all are required there. */
 export interface NativeEngineOptions {
   path: string;
+  /** Quantize the weights while they are loaded. */
+  quantize?: NativeRecipe;
   /** -1: all. */
   gpuLayers: number;
   /** GPUs to use, in order. */
@@ -349,9 +379,12 @@ export interface NativeNvml {
 }
 
 export interface NativeAddon {
+  Conversion: new (path: string, recipe: NativeRecipe, keepParts: boolean) => NativeConversion;
   Engine: new (options: NativeEngineOptions, onEvents: (events: NativeEvent[]) => void) => NativeEngine;
   /** Of a path, or of the first bytes of each of a model's files. */
   Planner: new (source: string | Uint8Array[]) => NativePlanner;
+  /** The mixtures that llama.cpp knows. */
+  fileTypes(): string[];
   inspectGguf(path: string, arrayLimit: number): Promise<InspectedGguf>;
   /** Of a file's first bytes, which the caller leaves alone until then; a number is how many of them are needed to go on. */
   inspectGgufPrefix(bytes: Uint8Array, fileSize: number, arrayLimit: number): Promise<InspectedGguf | number>;

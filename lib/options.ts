@@ -156,6 +156,15 @@ export class OptionReader {
     return value as Record<string, string>;
   }
 
+  /** The source of a regular expression, which has no flags, or its text. */
+  pattern(name: string): string {
+    const value = this.#get(name);
+    const source = value instanceof RegExp && value.flags === "" ? value.source : value;
+    if (typeof source === "string" && source !== "") return source;
+    const shown = value instanceof RegExp ? String(value) : value;
+    throw invalidOption(this.#prefix + name, shown, "a regular expression without flags, or its text");
+  }
+
   /** Whatever is there, unchecked. */
   raw(name: string): unknown {
     return this.#get(name);

@@ -198,7 +198,7 @@ describe("a snapshot", () => {
 
       const readOnly = mkdtempSync(path.join(folder, "read-only-"));
       const target = path.join(readOnly, "missing", "story.session");
-      await assert.rejects(session.saveTo(target), { code: "WRITE_FAILED" });
+      await assert.rejects(session.saveTo(target), coldstartError("WRITE_FAILED", /ENOENT/));
       chmodSync(readOnly, 0o555);
       assert.deepEqual(readdirSync(readOnly), []);
       await assert.rejects(other.loadFrom(path.join(folder, "nothing")), { code: "ENOENT" });

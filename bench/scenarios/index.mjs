@@ -9,6 +9,7 @@ import longHistory from "./long-history.mjs";
 import lookup from "./lookup.mjs";
 import manyStreams from "./many-streams.mjs";
 import multiTurn from "./multi-turn.mjs";
+import quantize from "./quantize.mjs";
 import rss from "./rss.mjs";
 import sharedPrefix from "./shared-prefix.mjs";
 import singleStream from "./single-stream.mjs";
@@ -29,5 +30,6 @@ export const scenarios = [
   coldStart,
   lookup,
   rss,
+  quantize,
   kvLayout,
 ];

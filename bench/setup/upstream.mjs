@@ -8,7 +8,7 @@ import path from "node:path";
 import { ensureLlamaCpp } from "../../scripts/llama-cpp.mjs";
 import { bench, root } from "./paths.mjs";
 
-const TOOLS = ["llama-bench", "llama-batched-bench", "llama-server"];
+const TOOLS = ["llama-bench", "llama-batched-bench", "llama-quantize", "llama-server"];
 const folder = path.join(bench, "upstream");
 const build = path.join(folder, "build");
 // With a dot in front, TypeScript and others do not take its sources for ours.

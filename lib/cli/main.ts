@@ -32,6 +32,7 @@ const commands = new Map<string, () => Promise<{ register: (program: Command, ve
   ["inspect", () => import("./commands/inspect.js")],
   ["merge", () => import("./commands/merge.js")],
   ["plan", () => import("./commands/plan.js")],
+  ["quantize", () => import("./commands/quantize.js")],
   ["run", () => import("./commands/run.js")],
   ["split", () => import("./commands/split.js")],
   ["verify", () => import("./commands/verify.js")],

@@ -14,7 +14,7 @@ import { withProgress } from "./progress.js";
 export interface RunFlags
   extends
     PlacementFlags,
-    Pick<LoadOptions, "onOutOfMemory" | "strict" | "loadMode" | "isolation">,
+    Pick<LoadOptions, "onOutOfMemory" | "strict" | "loadMode" | "isolation" | "quantizeCache">,
     Pick<GenerateOptions, "maxTokens" | "temperature" | "topK" | "topP" | "minP" | "seed" | "overflow">,
     Pick<GenerateOptions, "repeatPenalty" | "frequencyPenalty" | "presencePenalty"> {
   prompt?: string;
@@ -26,7 +26,7 @@ export interface RunFlags
 }
 
 export async function run(path: string, options: RunFlags): Promise<void> {
-  const { onOutOfMemory, strict, threads, isolation, loadMode } = options;
+  const { onOutOfMemory, strict, threads, isolation, loadMode, quantizeCache } = options;
   const { maxTokens, temperature, topK, topP, minP, seed, stop, overflow } = options;
   const { repeatPenalty, frequencyPenalty, presencePenalty } = options;
   const grammar = options.grammarFile === undefined ? undefined : readGrammar(options.grammarFile);
@@ -41,7 +41,7 @@ export async function run(path: string, options: RunFlags): Promise<void> {
     path,
     {
       ...placementOf(options),
-      ...given({ onOutOfMemory, strict, threads, isolation, loadMode, signal: interrupt.signal }),
+      ...given({ onOutOfMemory, strict, threads, isolation, loadMode, quantizeCache, signal: interrupt.signal }),
     },
     options,
   );

@@ -2,6 +2,7 @@ import { mkdirSync } from "node:fs";
 import os from "node:os";
 import path from "node:path";
 import { ColdstartError } from "../errors.js";
+import { cacheFolder } from "../machine/cache-folder.js";
 import { defaultThreads } from "../machine/threads.js";
 import { parseEndpoint } from "../workers/endpoint.js";
 import { serveWorker, type ServedWorker } from "../workers/server.js";
@@ -65,7 +66,7 @@ const log = (text: string) => console.log(`${now()}  ${text}`);
 /** The folder for tensors, which is made; "" for none. */
 function makeCache(cache: string | boolean): string {
   if (cache === false) return "";
-  const folder = path.resolve(typeof cache === "string" ? cache : path.join(cacheHome(), "coldstart", "tensors"));
+  const folder = path.resolve(typeof cache === "string" ? cache : path.join(cacheFolder(), "tensors"));
   try {
     mkdirSync(folder, { recursive: true });
   } catch (cause) {
@@ -80,11 +81,4 @@ function makeCache(cache: string | boolean): string {
     );
   }
   return folder;
-}
-
-/** Where the user's programs keep what they can make again. */
-function cacheHome(): string {
-  if (process.platform === "win32") return process.env["LOCALAPPDATA"] ?? path.join(os.homedir(), "AppData", "Local");
-  if (process.platform === "darwin") return path.join(os.homedir(), "Library", "Caches");
-  return process.env["XDG_CACHE_HOME"] ?? path.join(os.homedir(), ".cache");
 }

@@ -7,7 +7,7 @@ import type { Planner } from "./planning.js";
 
 /** As native/addon/options.cc and native/engine/speculator.cc load the draft model and make its context. */
 export function draftOptions(options: NativeEngineOptions, kvCells: number): NativeEngineOptions {
-  return {
+  const draft: NativeEngineOptions = {
     ...options,
     speculation: "none",
     gpuLayers: options.draftGpuLayers,
@@ -22,6 +22,8 @@ export function draftOptions(options: NativeEngineOptions, kvCells: number): Nat
     keyType: "f16",
     valueType: "f16",
   };
+  delete draft.quantize; // Only the model is.
+  return draft;
 }
 
 export function add(devices: DeviceDemand[], more: DeviceDemand): void {

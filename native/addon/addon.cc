@@ -2,6 +2,7 @@
 #include <napi.h>
 
 #include "addon/bandwidth.h"
+#include "addon/conversion_object.h"
 #include "addon/engine_object.h"
 #include "addon/errors.h"
 #include "addon/inspect.h"
@@ -16,11 +17,13 @@ namespace coldstart {
 
 Napi::Object Init(Napi::Env env, Napi::Object exports) {
   env.SetInstanceData(new AddonData());  // Node deletes it with the environment
+  exports.Set("Conversion", ConversionObject::Define(env));
   exports.Set("Engine", EngineObject::Define(env));
   exports.Set("Planner", PlannerObject::Define(env));
   exports.Set("backendFeatures", Napi::Function::New<ListBackendFeatures>(env, "backendFeatures"));
   exports.Set("convertWeights", Napi::Function::New<ConvertWeights>(env, "convertWeights"));
   exports.Set("cpuVariant", Napi::Function::New<CpuVariantPath>(env, "cpuVariant"));
+  exports.Set("fileTypes", Napi::Function::New<ListFileTypes>(env, "fileTypes"));
   exports.Set("findInvalidWeight", Napi::Function::New<FindInvalidWeight>(env, "findInvalidWeight"));
   exports.Set("forgetFile", Napi::Function::New<ForgetFile>(env, "forgetFile"));
   exports.Set("ggufLayout", Napi::Function::New<ReadGgufLayout>(env, "ggufLayout"));

@@ -63,6 +63,32 @@ class Fields {
   const Napi::Object& object_;
 };
 
+std::pair<Napi::Value, Napi::Value> ReadPair(const Napi::Value& value, const char* name) {
+  if (!value.IsArray() || value.As<Napi::Array>().Length() != 2) ThrowWrongType(name, "an array of pairs");
+  return {value.As<Napi::Array>().Get(0u), value.As<Napi::Array>().Get(1u)};
+}
+
+std::string ReadPattern(const Napi::Value& value, const char* option) {
+  std::string pattern = ReadString(value, option);
+  try {
+    const std::regex valid(pattern);
+  } catch (const std::regex_error&) {
+    throw Error(ErrorCode::kInvalidOption, std::string(option) + " has the pattern " + pattern + ".",
+                "It must be a regular expression of the kind that C++'s std::regex (ECMAScript) knows.",
+                {{"option", std::string(option)}});
+  }
+  return pattern;
+}
+
+// Of weights. GGML_TYPE_COUNT for "".
+ggml_type ReadWeightType(const Napi::Value& value, const char* option) {
+  const std::string name = ReadString(value, option);
+  const ggml_type type = WeightTypeByName(name);
+  if (name.empty() || type != GGML_TYPE_COUNT) return type;
+  throw Error(ErrorCode::kInvalidOption, std::string(option) + " is " + name + ", which weights cannot have.",
+              "It must be one of ggml's types, as q4_K, q6_K or f16.", {{"option", std::string(option)}});
+}
+
 ggml_type ReadKvType(const Fields& fields, const char* name) {
   const ggml_type type = KvTypeByName(fields.String(name));
   if (type == GGML_TYPE_COUNT) ThrowWrongType(name, "a type a KV cache can have");
@@ -95,18 +121,8 @@ std::vector<TensorOverride> ReadOverrides(const Napi::Value& value) {
   const auto array = value.As<Napi::Array>();
   std::vector<TensorOverride> overrides;
   for (uint32_t i = 0; i < array.Length(); ++i) {
-    const Napi::Value pair = array.Get(i);
-    if (!pair.IsArray() || pair.As<Napi::Array>().Length() != 2) ThrowWrongType("overrides", "an array of pairs");
-    TensorOverride entry{ReadString(pair.As<Napi::Array>().Get(0u), "overrides"),
-                         ReadString(pair.As<Napi::Array>().Get(1u), "overrides")};
-    try {
-      const std::regex valid(entry.pattern);
-    } catch (const std::regex_error&) {
-      throw Error(ErrorCode::kInvalidOption, "tensorOverrides has the pattern " + entry.pattern + ".",
-                  "It must be a regular expression of the kind that C++'s std::regex (ECMAScript) knows.",
-                  {{"option", std::string("tensorOverrides")}});
-    }
-    overrides.push_back(std::move(entry));
+    const auto [pattern, device] = ReadPair(array.Get(i), "overrides");
+    overrides.push_back({ReadPattern(pattern, "tensorOverrides"), ReadString(device, "overrides")});
   }
   return overrides;
 }
@@ -116,10 +132,7 @@ std::vector<llama_logit_bias> ReadLogitBias(const Napi::Value& value) {
   const auto array = value.As<Napi::Array>();
   std::vector<llama_logit_bias> biases;
   for (uint32_t i = 0; i < array.Length(); ++i) {
-    const Napi::Value pair = array.Get(i);
-    if (!pair.IsArray() || pair.As<Napi::Array>().Length() != 2) ThrowWrongType("logitBias", "an array of pairs");
-    const Napi::Value token = pair.As<Napi::Array>().Get(0u);
-    const Napi::Value bias = pair.As<Napi::Array>().Get(1u);
+    const auto [token, bias] = ReadPair(array.Get(i), "logitBias");
     biases.push_back(
         {static_cast<llama_token>(ReadNumber(token, "logitBias")), static_cast<float>(ReadNumber(bias, "logitBias"))});
   }
@@ -180,6 +193,12 @@ EngineOptions ReadEngineOptions(const Napi::Object& object) {
   options.model.mlock = fields.Bool("mlock");
   options.model.prefetch_limit = fields.Int<uint64_t>("prefetchLimit");
   options.model.check_tensors = fields.Bool("checkTensors");
+  if (fields.Has("quantize")) {
+    const Napi::Value recipe = fields.Get("quantize");
+    if (!recipe.IsObject()) ThrowWrongType("quantize", "an object");
+    options.recipe = ReadRecipe(recipe.As<Napi::Object>());
+    options.model.converted = true;
+  }
   options.context_length = fields.Int<uint32_t>("contextLength");
   options.prefill_budget = fields.Int<uint32_t>("prefillBudget");
   options.max_queue = fields.Int<uint32_t>("maxQueue");
@@ -215,6 +234,33 @@ EngineOptions ReadEngineOptions(const Napi::Object& object) {
   options.context.value_type = ReadKvType(fields, "valueType");
   options.context.flash_attention = static_cast<llama_flash_attn_type>(fields.Int<int32_t>("flashAttention"));
   return options;
+}
+
+Recipe ReadRecipe(const Napi::Object& object) {
+  const Fields fields(object);
+  Recipe recipe;
+  recipe.file_type = fields.String("type");
+  if (recipe.file_type != "COPY" && !FileTypeByName(recipe.file_type)) ThrowWrongType("type", "a type of llama.cpp's");
+  recipe.output_type = ReadWeightType(fields.Get("outputTensorType"), "outputTensorType");
+  recipe.embedding_type = ReadWeightType(fields.Get("tokenEmbeddingType"), "tokenEmbeddingType");
+  recipe.keep_output = fields.Bool("leaveOutputTensor");
+  recipe.pure = fields.Bool("pure");
+  recipe.requantize = fields.Bool("allowRequantize");
+  recipe.importance = fields.String("importanceMatrix");
+  const Napi::Value types = fields.Get("tensorTypes");
+  if (!types.IsArray()) ThrowWrongType("tensorTypes", "an array of pairs");
+  const auto array = types.As<Napi::Array>();
+  for (uint32_t i = 0; i < array.Length(); ++i) {
+    const auto [pattern, type] = ReadPair(array.Get(i), "tensorTypes");
+    const std::string name = ReadString(type, "tensorTypes");
+    const ggml_type known = WeightTypeByName(name);
+    if (known == GGML_TYPE_COUNT) {
+      throw Error(ErrorCode::kInvalidOption, "tensorTypes has the type " + name + ", which weights cannot have.",
+                  "It must be one of ggml's, as q4_K, q6_K or f16.", {{"option", std::string("tensorTypes")}});
+    }
+    recipe.tensor_types.emplace_back(ReadPattern(pattern, "tensorTypes"), known);
+  }
+  return recipe;
 }
 
 Request ReadRequest(const Napi::Object& object) {

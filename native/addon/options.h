@@ -9,11 +9,14 @@
 #include <vector>
 
 #include "engine/engine.h"
+#include "weights/recipe.h"
 
 namespace coldstart {
 
 // Throw kInvalidOption naming the field that has the wrong type.
 EngineOptions ReadEngineOptions(const Napi::Object& object);
+// lib/native.ts: NativeRecipe
+Recipe ReadRecipe(const Napi::Object& object);
 // All but the prompt.
 Request ReadRequest(const Napi::Object& object);
 

@@ -8,7 +8,7 @@
 #include "addon/errors.h"
 #include "addon/options.h"
 #include "base/error.h"
-#include "loading/weights.h"
+#include "weights/checkpoint_rows.h"
 
 namespace coldstart {
 

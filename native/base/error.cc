@@ -20,6 +20,7 @@ const char* ToString(ErrorCode code) {
     case ErrorCode::kInvalidGrammar: return "INVALID_GRAMMAR";
     case ErrorCode::kQueueFull: return "QUEUE_FULL";
     case ErrorCode::kSpillFailed: return "SPILL_FAILED";
+    case ErrorCode::kWriteFailed: return "WRITE_FAILED";
     case ErrorCode::kBackendUnavailable: return "BACKEND_UNAVAILABLE";
     case ErrorCode::kWorkerUnreachable: return "WORKER_UNREACHABLE";
     case ErrorCode::kInternal: return "INTERNAL";

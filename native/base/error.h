@@ -26,6 +26,7 @@ enum class ErrorCode {
   kInvalidGrammar,
   kQueueFull,
   kSpillFailed,
+  kWriteFailed,
   kBackendUnavailable,
   kWorkerUnreachable,
   kInternal,

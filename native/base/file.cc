@@ -77,6 +77,42 @@ std::optional<size_t> File::ReadAt(void* destination, size_t count, uint64_t off
   return done;
 }
 
+std::optional<OutputFile> OutputFile::Create(const std::string& path, uint64_t size) {
+  const HANDLE handle =
+      CreateFileW(ToWide(path).c_str(), GENERIC_WRITE, 0, nullptr, CREATE_NEW, FILE_ATTRIBUTE_NORMAL, nullptr);
+  if (handle == INVALID_HANDLE_VALUE) return std::nullopt;
+  OutputFile file(handle);
+  FILE_END_OF_FILE_INFO end{};
+  end.EndOfFile.QuadPart = static_cast<LONGLONG>(size);
+  if (SetFileInformationByHandle(handle, FileEndOfFileInfo, &end, sizeof(end)) != 0) return file;
+  const DWORD error = GetLastError();
+  { const OutputFile closed(std::move(file)); }
+  DeleteFileW(ToWide(path).c_str());
+  SetLastError(error);
+  return std::nullopt;
+}
+
+OutputFile::OutputFile(OutputFile&& other) noexcept : handle_(std::exchange(other.handle_, INVALID_HANDLE_VALUE)) {}
+
+OutputFile::~OutputFile() {
+  if (handle_ != INVALID_HANDLE_VALUE) CloseHandle(handle_);
+}
+
+bool OutputFile::WriteAt(const void* source, size_t count, uint64_t offset) const {
+  for (size_t done = 0; done < count;) {
+    OVERLAPPED at{};
+    at.Offset = static_cast<DWORD>(offset + done);
+    at.OffsetHigh = static_cast<DWORD>((offset + done) >> 32);
+    DWORD written = 0;
+    const auto wanted = static_cast<DWORD>(std::min<size_t>(count - done, 1u << 30));
+    if (WriteFile(handle_, static_cast<const char*>(source) + done, wanted, &written, &at) == 0) return false;
+    done += written;
+  }
+  return true;
+}
+
+bool OutputFile::Sync() const { return FlushFileBuffers(handle_) != 0; }
+
 void File::ReadAhead(uint64_t, size_t) const {}
 void File::Forget() const {}
 std::optional<double> File::Cached() const { return std::nullopt; }
@@ -132,6 +168,49 @@ std::optional<size_t> File::ReadAt(void* destination, size_t count, uint64_t off
   }
   return done;
 }
+
+namespace {
+
+// Now, so that a full disk is an error before the work and not a signal or a loss after it.
+bool MakeRoom(int handle, uint64_t size) {
+#ifdef __linux__
+  if (size == 0 || fallocate(handle, 0, 0, static_cast<off_t>(size)) == 0) return true;
+  if (errno != EOPNOTSUPP && errno != ENOSYS) return false;
+#endif
+  return ftruncate(handle, static_cast<off_t>(size)) == 0;
+}
+
+}  // namespace
+
+std::optional<OutputFile> OutputFile::Create(const std::string& path, uint64_t size) {
+  const int handle = open(path.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
+  if (handle < 0) return std::nullopt;
+  if (MakeRoom(handle, size)) return OutputFile(handle);
+  const int error = errno;
+  close(handle);
+  unlink(path.c_str());
+  errno = error;
+  return std::nullopt;
+}
+
+OutputFile::OutputFile(OutputFile&& other) noexcept : handle_(std::exchange(other.handle_, -1)) {}
+
+OutputFile::~OutputFile() {
+  if (handle_ >= 0) close(handle_);
+}
+
+bool OutputFile::WriteAt(const void* source, size_t count, uint64_t offset) const {
+  for (size_t done = 0; done < count;) {
+    const ssize_t written =
+        pwrite(handle_, static_cast<const char*>(source) + done, count - done, static_cast<off_t>(offset + done));
+    if (written < 0 && errno == EINTR) continue;
+    if (written < 0) return false;
+    done += static_cast<size_t>(written);
+  }
+  return true;
+}
+
+bool OutputFile::Sync() const { return fsync(handle_) == 0; }
 
 void File::ReadAhead(uint64_t offset, size_t count) const {
 #ifdef __linux__

@@ -54,4 +54,30 @@ class File {
   uint64_t size_;
 };
 
+// Open for writing at any place. Functions may be called from several threads.
+class OutputFile {
+ public:
+  // A new file with room for `size` bytes, all 0. Nothing when there is one of that name, or no room; File::LastError()
+  // says why.
+  static std::optional<OutputFile> Create(const std::string& path, uint64_t size);  // UTF-8
+
+  OutputFile(OutputFile&& other) noexcept;
+  OutputFile& operator=(OutputFile&&) = delete;
+  ~OutputFile();
+
+  bool WriteAt(const void* source, size_t count, uint64_t offset) const;
+  // Waits until the device has all of it.
+  bool Sync() const;
+
+ private:
+#ifdef _WIN32
+  using Handle = void*;
+#else
+  using Handle = int;
+#endif
+  explicit OutputFile(Handle handle) : handle_(handle) {}
+
+  Handle handle_;
+};
+
 }  // namespace coldstart

@@ -7,6 +7,7 @@
 #include "backends/devices.h"
 #include "loading/mtp_check.h"
 #include "loading/preflight.h"
+#include "weights/streamed_load.h"
 
 namespace coldstart {
 
@@ -125,7 +126,13 @@ ModelPtr Engine::OpenModel() {
     PrepareLoading(options_.speculation.model, CheckModelFiles(options_.speculation.model.path));
   }
   if (options_.speculation.type == SpeculationOptions::Type::kMtp) CheckMtp(*header_);
-  ModelPtr model = LoadModel(options_.model, OnProgress());
+  ModelPtr model;
+  if (options_.recipe) {
+    const Conversion conversion(options_.model.path, *options_.recipe, /*keep_parts=*/false);
+    model = LoadConverted(options_.model, conversion, options_.context.threads, OnProgress());
+  } else {
+    model = LoadModel(options_.model, OnProgress());
+  }
   CheckCanGenerate(model.get());
   Complete(options_, model.get());
   return model;

@@ -6,11 +6,19 @@
 
 namespace coldstart {
 
+const Skeleton& Planner::SkeletonFor(const EngineOptions& options) const {
+  if (!options.recipe) return skeleton_;
+  if (!quantized_ || quantized_->first != *options.recipe) {
+    quantized_.emplace(*options.recipe, Quantized(skeleton_, *options.recipe));
+  }
+  return quantized_->second;
+}
+
 Demand Planner::Measure(EngineOptions options) const {
   const std::lock_guard lock(mutex_);
   const bool mtp = options.speculation.type == SpeculationOptions::Type::kMtp;
   if (mtp) CheckMtp(skeleton_.header());
-  const ModelPtr model = LoadWithoutWeights(options.model, skeleton_);
+  const ModelPtr model = LoadWithoutWeights(options.model, SkeletonFor(options));
   Complete(options, model.get());
   const ContextPtr context = CreateContext(model.get(), options.context);
   std::vector<DeviceMemory> devices = MemoryBreakdown(context.get());

@@ -3,6 +3,8 @@
 
 #include <cstdint>
 #include <mutex>
+#include <optional>
+#include <utility>
 #include <vector>
 
 #include "engine/engine_options.h"
@@ -28,8 +30,11 @@ class Planner {
   Demand Measure(EngineOptions options) const;
 
  private:
+  const Skeleton& SkeletonFor(const EngineOptions& options) const;
+
   Skeleton skeleton_;
-  mutable std::mutex mutex_;  // the skeleton's file has one position
+  mutable std::mutex mutex_;  // guards the next one; and the skeletons' files have one position each
+  mutable std::optional<std::pair<Recipe, Skeleton>> quantized_;  // the last one asked for
 };
 
 }  // namespace coldstart

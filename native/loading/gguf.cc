@@ -327,6 +327,14 @@ uint64_t GgufFile::Parameters() const {
 
 GgufArray* GgufFile::Array(const std::string& key) { return const_cast<GgufArray*>(std::get_if<GgufArray>(Find(key))); }
 
+void SetType(GgufTensor& tensor, ggml_type type) {
+  uint64_t elements = 1;
+  for (const int64_t extent : tensor.shape) elements *= static_cast<uint64_t>(extent);
+  tensor.type_id = type;
+  tensor.type = ggml_type_name(type);
+  tensor.bytes = elements / static_cast<uint64_t>(ggml_blck_size(type)) * ggml_type_size(type);
+}
+
 GgufFile ReadGguf(ByteSource& source, const GgufLimits& limits) { return Reader(source, limits).Read(); }
 
 }  // namespace coldstart

@@ -10,6 +10,7 @@
 #include <variant>
 #include <vector>
 
+#include "ggml.h"
 #include "loading/byte_source.h"
 
 namespace coldstart {
@@ -71,6 +72,9 @@ struct GgufLimits {
   std::string whole_array = {};  // the key of one that is kept whole
   bool header_only = false;      // the source ends where the weights would begin
 };
+
+// Makes it one of another type and of the same shape. Does not change its offset.
+void SetType(GgufTensor& tensor, ggml_type type);
 
 // Throws kInvalidGguf, naming the place in the file and what was expected there.
 GgufFile ReadGguf(ByteSource& source, const GgufLimits& limits = {});

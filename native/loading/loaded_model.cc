@@ -110,6 +110,12 @@ class ModelParams {
 void PrepareLoading(ModelOptions& options, const GgufFile& header) {
   StartLlama();
   options.files = PartPaths(options.path, header);
+  if (options.converted) {
+    // Rows are read where they are needed, and none stay where they are in the file.
+    options.mode = LoadMode::kCopy;
+    options.prefetch_limit = 0;
+    return;
+  }
   if (options.mode == LoadMode::kAuto) {
     const std::shared_lock registry(BackendRegistryMutex());
     options.mode = ChooseLoadMode(header, options.gpu_layers == 0 ? std::vector<std::string>{} : options.devices);
@@ -174,6 +180,28 @@ ModelPtr LoadModel(const ModelOptions& options, const std::function<bool(float)>
   return model;
 }
 
+ModelPtr LoadFilled(const ModelOptions& options, std::FILE* header, const std::function<void(ggml_tensor*)>& fill) {
+  StartLlama();
+  const std::shared_lock registry(BackendRegistryMutex());
+  ModelParams model_params(options);
+  llama_model_params& params = model_params.get();
+  params.load_mode = options.mlock ? LLAMA_LOAD_MODE_MLOCK : LLAMA_LOAD_MODE_NONE;
+  params.lazy_mode = LLAMA_LAZY_MODE_OFF;
+  params.load_mtp = options.mtp;
+  params.set_tensor_data = [](ggml_tensor* tensor, void* data) {
+    (*static_cast<const std::function<void(ggml_tensor*)>*>(data))(tensor);
+  };
+  params.set_tensor_data_user_data = const_cast<std::function<void(ggml_tensor*)>*>(&fill);
+  const LogCapture log;
+  ModelPtr model(llama_model_load_from_file_ptr(header, params), llama_model_free);
+  if (model == nullptr) {
+    ThrowLoadFailure("The model could not be loaded", log.Errors(), "Check that the file is complete.",
+                     {{"path", options.path}});
+  }
+  for (const std::string& note : Fallbacks(options.path, log.Warnings())) options.on_note(note);
+  return model;
+}
+
 ModelPtr LoadWithoutWeights(const ModelOptions& options, const Skeleton& skeleton) {
   StartLlama();
   const std::shared_lock registry(BackendRegistryMutex());
@@ -181,6 +209,7 @@ ModelPtr LoadWithoutWeights(const ModelOptions& options, const Skeleton& skeleto
   params.get().no_alloc = true;
   params.get().load_mtp = options.mtp;
   params.get().load_mode = LLAMA_LOAD_MODE_NONE;
+  if (options.converted) params.get().lazy_mode = LLAMA_LAZY_MODE_OFF;
   std::rewind(skeleton.file());
   const LogCapture log;
   ModelPtr model(llama_model_load_from_file_ptr(skeleton.file(), params.get()), llama_model_free);

@@ -34,6 +34,7 @@ struct ModelOptions {
   bool mlock = false;           // keep the weights from being swapped out
   uint64_t prefetch_limit = 0;  // read ahead the files of models of up to so many bytes; 0: of none
   bool check_tensors = false;   // look for NaN and Inf in the weights while loading
+  bool converted = false;       // the weights come from LoadFilled, none stay in the file
   bool mtp = false;             // load the heads for multi-token prediction, too
 
   std::vector<std::string> files;  // filled in by PrepareLoading
@@ -69,6 +70,10 @@ void PrepareLoading(ModelOptions& options, const GgufFile& header);
 // Reads the weights, with prepared options. `on_progress` gets 0..1 on the calling thread and returns false to give up.
 // Throws kAborted, kOutOfMemory, kUnsupportedModel, kLoadFailed. The file must have passed CheckModelFiles.
 ModelPtr LoadModel(const ModelOptions& options, const std::function<bool(float)>& on_progress);
+
+// Like LoadModel, with a header in place of the model's files and weights that `fill` gives each tensor, when it is
+// asked for it or later. Nothing is aborted: see `fill`'s own ways.
+ModelPtr LoadFilled(const ModelOptions& options, std::FILE* header, const std::function<void(ggml_tensor*)>& fill);
 
 // The model without weights: it and contexts of it say what they would allocate (see MemoryBreakdown), and do not.
 // Throws like LoadModel.

@@ -1,8 +1,6 @@
 #include "loading/skeleton.h"
 
 #include <algorithm>
-#include <cerrno>
-#include <cstring>
 #include <iterator>
 #include <string_view>
 #include <utility>
@@ -10,18 +8,6 @@
 #include "base/error.h"
 #include "loading/mtp_check.h"
 #include "loading/preflight.h"
-
-#if defined(_WIN32)
-#include <io.h>
-#include <windows.h>
-#include <winioctl.h>
-#else
-#include <sys/types.h>
-#include <unistd.h>
-#endif
-#if defined(__linux__)
-#include <sys/mman.h>
-#endif
 
 namespace coldstart {
 
@@ -55,90 +41,28 @@ uint64_t VocabularySize(const GgufFile& file, const std::string& vocabulary_size
   return file.Unsigned(vocabulary_size_key, 0);
 }
 
-class Writer {
- public:
-  Writer(const GgufFile& first, ByteSource& source)
-      : source_(source), vocabulary_size_key_(first.String("general.architecture") + ".vocab_size") {
-    for (const GgufEntry& entry : first.metadata) {
-      if (!IsLeftOut(entry, vocabulary_size_key_)) CopyEntry(entry);
-    }
-    AppendString(entries_, "tokenizer.ggml.model");
-    Append(entries_, kString);
-    AppendString(entries_, "none");
-    AppendString(entries_, vocabulary_size_key_);
-    Append(entries_, kUint32);
-    Append(entries_, static_cast<uint32_t>(VocabularySize(first, vocabulary_size_key_)));
-    entry_count_ += 2;
-  }
-
-  void AddTensors(const GgufFile& part, uint64_t alignment) {
-    for (const GgufTensor& tensor : part.tensors) {
-      AppendString(tensors_, tensor.name);
-      Append(tensors_, static_cast<uint32_t>(tensor.shape.size()));
-      for (const int64_t extent : tensor.shape) Append(tensors_, extent);
-      Append(tensors_, tensor.type_id);
-      Append(tensors_, data_bytes_);
-      data_bytes_ = Padded(data_bytes_ + tensor.bytes, alignment);
-      ++tensor_count_;
-    }
-  }
-
-  std::string Header(uint64_t alignment) const {
-    std::string bytes = "GGUF";
-    Append(bytes, uint32_t{3});
-    Append(bytes, tensor_count_);
-    Append(bytes, entry_count_);
-    bytes += entries_;
-    bytes += tensors_;
-    bytes.resize(Padded(bytes.size(), alignment));
-    return bytes;
-  }
-  uint64_t data_bytes() const { return data_bytes_; }
-
- private:
-  void CopyEntry(const GgufEntry& entry) {
-    const size_t old_size = entries_.size();
-    entries_.resize(old_size + static_cast<size_t>(entry.end - entry.begin));
-    if (!source_.Skip(entry.begin - source_.position()) ||
-        !source_.Read(entries_.data() + old_size, entries_.size() - old_size)) {
+// The entries of the metadata that are kept, as bytes of a file.
+std::pair<std::string, uint64_t> KeptEntries(const GgufFile& first, ByteSource& source) {
+  std::string entries;
+  uint64_t count = 0;
+  const std::string vocabulary_size_key = first.String("general.architecture") + ".vocab_size";
+  for (const GgufEntry& entry : first.metadata) {
+    if (IsLeftOut(entry, vocabulary_size_key)) continue;
+    const size_t old_size = entries.size();
+    entries.resize(old_size + static_cast<size_t>(entry.end - entry.begin));
+    if (!source.Skip(entry.begin - source.position()) ||
+        !source.Read(entries.data() + old_size, entries.size() - old_size)) {
       throw Error(ErrorCode::kLoadFailed, "The model's header changed while it was read.", "Try again.");
     }
-    ++entry_count_;
+    ++count;
   }
-
-  ByteSource& source_;
-  std::string vocabulary_size_key_;
-  std::string entries_;
-  std::string tensors_;
-  uint64_t entry_count_ = 0;
-  uint64_t tensor_count_ = 0;
-  uint64_t data_bytes_ = 0;
-};
-
-std::FILE* OpenNameless() {
-#if defined(__linux__)
-  const int file = ::memfd_create("coldstart-skeleton", MFD_CLOEXEC);
-  return file < 0 ? nullptr : ::fdopen(file, "w+b");
-#else
-  return std::tmpfile();
-#endif
-}
-
-bool Extend(std::FILE* file, uint64_t size) {
-#if defined(_WIN32)
-  // Without this, the system would make room for all of it.
-  const auto handle = reinterpret_cast<HANDLE>(::_get_osfhandle(::_fileno(file)));
-  DWORD unused = 0;
-  ::DeviceIoControl(handle, FSCTL_SET_SPARSE, nullptr, 0, nullptr, 0, &unused, nullptr);
-  return ::_chsize_s(::_fileno(file), static_cast<int64_t>(size)) == 0;
-#else
-  return ::ftruncate(::fileno(file), static_cast<off_t>(size)) == 0;
-#endif
-}
-
-[[noreturn]] void ThrowSystemError(const std::string& what) {
-  throw Error(ErrorCode::kLoadFailed, what + ": " + std::strerror(errno) + ".",
-              "Check that temporary files can be made.");
+  AppendString(entries, "tokenizer.ggml.model");
+  Append(entries, kString);
+  AppendString(entries, "none");
+  AppendString(entries, vocabulary_size_key);
+  Append(entries, kUint32);
+  Append(entries, static_cast<uint32_t>(VocabularySize(first, vocabulary_size_key)));
+  return {std::move(entries), count + 2};
 }
 
 }  // namespace
@@ -147,7 +71,7 @@ Skeleton Skeleton::OfFile(const std::string& path) {
   GgufFile first = ReadGguf(*OpenFile(path));
   std::vector<Open> parts;
   for (const std::string& part : PartPaths(path, first)) parts.emplace_back([part] { return OpenFile(part); });
-  return Skeleton(std::move(first), parts, /*header_only=*/false);
+  return OfParts(std::move(first), parts, /*header_only=*/false);
 }
 
 Skeleton Skeleton::OfHeaders(const std::vector<std::string>& headers) {
@@ -155,28 +79,44 @@ Skeleton Skeleton::OfHeaders(const std::vector<std::string>& headers) {
   for (const std::string& header : headers) parts.emplace_back([&header] { return OpenMemory(header); });
   if (parts.empty())
     throw Error(ErrorCode::kInvalidGguf, "There is no header.", "Give the first bytes of a GGUF file.");
-  return Skeleton(ReadGguf(*parts[0](), {.header_only = true}), parts, /*header_only=*/true);
+  return OfParts(ReadGguf(*parts[0](), {.header_only = true}), parts, /*header_only=*/true);
 }
 
-Skeleton::Skeleton(GgufFile first, const std::vector<Open>& parts, bool header_only) : header_(std::move(first)) {
-  CheckHeader(header_);
-  const uint64_t alignment = header_.alignment;
-  const std::unique_ptr<ByteSource> source = parts[0]();
-  Writer writer(header_, *source);
-  writer.AddTensors(header_, alignment);
+Skeleton Skeleton::OfParts(GgufFile first, const std::vector<Open>& parts, bool header_only) {
+  CheckHeader(first);
+  auto [entries, entry_count] = KeptEntries(first, *parts[0]());
   for (size_t i = 1; i < parts.size(); ++i) {
     GgufFile part = ReadGguf(*parts[i](), {.header_only = header_only});
-    writer.AddTensors(part, alignment);
-    std::move(part.tensors.begin(), part.tensors.end(), std::back_inserter(header_.tensors));
+    std::move(part.tensors.begin(), part.tensors.end(), std::back_inserter(first.tensors));
   }
-  CheckHasTrunk(header_);
-  const std::string bytes = writer.Header(alignment);
-  file_.reset(OpenNameless());
-  if (file_ == nullptr) ThrowSystemError("No temporary file could be made");
-  if (std::fwrite(bytes.data(), 1, bytes.size(), file_.get()) != bytes.size() || std::fflush(file_.get()) != 0 ||
-      !Extend(file_.get(), bytes.size() + writer.data_bytes())) {
-    ThrowSystemError("A temporary file could not be written");
+  CheckHasTrunk(first);
+  return Skeleton(std::move(first), std::move(entries), entry_count);
+}
+
+Skeleton::Skeleton(GgufFile header, std::string entries, uint64_t entry_count)
+    : header_(std::move(header)), entries_(std::move(entries)), entry_count_(entry_count) {
+  std::string bytes = "GGUF";
+  Append(bytes, uint32_t{3});
+  Append(bytes, uint64_t{header_.tensors.size()});
+  Append(bytes, entry_count_);
+  bytes += entries_;
+  uint64_t data_bytes = 0;
+  for (const GgufTensor& tensor : header_.tensors) {
+    AppendString(bytes, tensor.name);
+    Append(bytes, static_cast<uint32_t>(tensor.shape.size()));
+    for (const int64_t extent : tensor.shape) Append(bytes, extent);
+    Append(bytes, tensor.type_id);
+    Append(bytes, data_bytes);
+    data_bytes = Padded(data_bytes + tensor.bytes, header_.alignment);
   }
+  bytes.resize(Padded(bytes.size(), header_.alignment));
+  file_ = NamelessFile(bytes, bytes.size() + data_bytes);
+}
+
+Skeleton Skeleton::WithTypes(const std::vector<ggml_type>& types) const {
+  GgufFile header = header_;
+  for (size_t i = 0; i < header.tensors.size(); ++i) SetType(header.tensors[i], types[i]);
+  return Skeleton(std::move(header), entries_, entry_count_);
 }
 
 }  // namespace coldstart

@@ -9,8 +9,10 @@
 #include <string>
 #include <vector>
 
+#include "ggml.h"
 #include "loading/byte_source.h"
 #include "loading/gguf.h"
+#include "loading/nameless_file.h"
 
 namespace coldstart {
 
@@ -21,21 +23,23 @@ class Skeleton {
   // Of headers: the first bytes of each of the model's files, up to the weights or beyond.
   static Skeleton OfHeaders(const std::vector<std::string>& headers);
 
+  // The same model with other types of its tensors, one for each of header().tensors.
+  Skeleton WithTypes(const std::vector<ggml_type>& types) const;
+
   // A nameless sparse file as long as the model; only its header is there.
   std::FILE* file() const { return file_.get(); }
   const GgufFile& header() const { return header_; }  // of the first file, with the tensors of all
 
  private:
-  struct CloseFile {
-    void operator()(std::FILE* file) const { std::fclose(file); }
-  };
-
   using Open = std::function<std::unique_ptr<ByteSource>()>;
 
-  Skeleton(GgufFile first, const std::vector<Open>& parts, bool header_only);
+  static Skeleton OfParts(GgufFile first, const std::vector<Open>& parts, bool header_only);
+  Skeleton(GgufFile header, std::string entries, uint64_t entry_count);
 
   GgufFile header_;
-  std::unique_ptr<std::FILE, CloseFile> file_;
+  std::string entries_;  // those of the metadata that are kept, as a file has them
+  uint64_t entry_count_;
+  FilePtr file_;
 };
 
 }  // namespace coldstart

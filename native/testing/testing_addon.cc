@@ -18,6 +18,7 @@
 #include "loading/load_mode.h"
 #include "loading/prefetch.h"
 #include "testing/attention.h"
+#include "weights/rows.h"
 
 namespace coldstart {
 namespace {
@@ -55,6 +56,124 @@ Napi::Value RunTextStream(const Napi::CallbackInfo& info) {
     result.Set("rest", to_buffer(stream.Finish()));
     if (stream.matched_stop() != nullptr) result.Set("matched", *stream.matched_stop());
     return result;
+  });
+}
+
+const char* NameOf(Instructions instructions) {
+  switch (instructions) {
+    case Instructions::kAny: return "any";
+    case Instructions::kAvx2: return "avx2";
+    case Instructions::kAvx512: return "avx512";
+  }
+  return "";
+}
+
+ggml_type WeightType(const std::string& name) {
+  for (int type = 0; type < GGML_TYPE_COUNT; ++type) {
+    if (name == ggml_type_name(static_cast<ggml_type>(type))) return static_cast<ggml_type>(type);
+  }
+  throw Error(ErrorCode::kInvalidOption, "There is no type " + name + ".", "");
+}
+
+Instructions InstructionsOf(const Napi::Value& value) {
+  for (const Instructions instructions : AvailableInstructions()) {
+    if (value.As<Napi::String>().Utf8Value() == NameOf(instructions)) return instructions;
+  }
+  throw Error(ErrorCode::kInvalidOption, "This CPU has no such instructions.", "");
+}
+
+// availableInstructions(): string[]; "any" is ggml's own code
+Napi::Value ListInstructions(const Napi::CallbackInfo& info) {
+  Napi::Array names = Napi::Array::New(info.Env());
+  for (const Instructions instructions : AvailableInstructions()) names.Set(names.Length(), NameOf(instructions));
+  return names;
+}
+
+// quantizeRows(type, values, columns, importance or undefined, instructions): { bytes, valid }
+Napi::Value RunQuantizeRows(const Napi::CallbackInfo& info) {
+  const Napi::Env env = info.Env();
+  return AtEdge(env, [&]() -> Napi::Value {
+    const ggml_type type = WeightType(info[0].As<Napi::String>().Utf8Value());
+    const auto values = info[1].As<Napi::Float32Array>();
+    const int64_t columns = info[2].As<Napi::Number>().Int64Value();
+    const int64_t rows = static_cast<int64_t>(values.ElementLength()) / columns;
+    const float* importance = info[3].IsUndefined() ? nullptr : info[3].As<Napi::Float32Array>().Data();
+    auto bytes = Napi::Uint8Array::New(env, static_cast<size_t>(rows) * ggml_row_size(type, columns));
+    const bool valid =
+        QuantizeRows(type, values.Data(), rows, columns, importance, bytes.Data(), InstructionsOf(info[4]));
+    Napi::Object result = Napi::Object::New(env);
+    result.Set("bytes", bytes);
+    result.Set("valid", valid);
+    return result;
+  });
+}
+
+// widenRow(type, bytes, count, instructions): { values, finite }
+Napi::Value RunWidenRow(const Napi::CallbackInfo& info) {
+  const Napi::Env env = info.Env();
+  return AtEdge(env, [&]() -> Napi::Value {
+    const ggml_type type = WeightType(info[0].As<Napi::String>().Utf8Value());
+    const int64_t count = info[2].As<Napi::Number>().Int64Value();
+    auto values = Napi::Float32Array::New(env, static_cast<size_t>(count));
+    const bool finite = WidenRow(type, BytesOf(info[1]).data(), values.Data(), count, InstructionsOf(info[3]));
+    Napi::Object result = Napi::Object::New(env);
+    result.Set("values", values);
+    result.Set("finite", finite);
+    return result;
+  });
+}
+
+// llamaQuantize(input, output, options): llama_model_quantize(), which is all that llama-quantize does. Options are
+// those of lib/quantization/recipe.ts, with ggml's types as names, llama.cpp's number for the file type, and
+// `importance`: { [tensor]: Float32Array } in place of a file.
+void RunLlamaQuantize(const Napi::CallbackInfo& info) {
+  AtEdge(info.Env(), [&] {
+    const auto options = info[2].As<Napi::Object>();
+    llama_model_quantize_params params = llama_model_quantize_default_params();
+    params.nthread = 1;
+    params.ftype = static_cast<llama_ftype>(options.Get("fileType").As<Napi::Number>().Int32Value());
+    params.allow_requantize = true;
+    const auto flag = [&](const char* name) { return options.Get(name).ToBoolean().Value(); };
+    params.pure = flag("pure");
+    params.quantize_output_tensor = !flag("leaveOutputTensor");
+    params.keep_split = flag("keepSplit");
+    const auto type = [&](const char* name) {
+      return options.Has(name) ? WeightType(options.Get(name).As<Napi::String>().Utf8Value()) : GGML_TYPE_COUNT;
+    };
+    params.output_tensor_type = type("outputTensorType");
+    params.token_embedding_type = type("tokenEmbeddingType");
+    std::vector<std::pair<std::string, ggml_type>> types;
+    if (options.Has("tensorTypes")) {
+      const auto array = options.Get("tensorTypes").As<Napi::Array>();
+      for (uint32_t i = 0; i < array.Length(); ++i) {
+        const auto entry = array.Get(i).As<Napi::Object>();
+        types.emplace_back(entry.Get("pattern").As<Napi::String>().Utf8Value(),
+                           WeightType(entry.Get("type").As<Napi::String>().Utf8Value()));
+      }
+    }
+    std::vector<llama_model_tensor_override> overrides;
+    for (const auto& [pattern, to] : types) overrides.push_back({pattern.c_str(), to});
+    overrides.push_back({nullptr, GGML_TYPE_COUNT});
+    params.tt_overrides = overrides.data();
+    std::vector<std::string> names;
+    std::vector<llama_model_imatrix_data> importance;
+    if (options.Has("importance")) {
+      const auto matrices = options.Get("importance").As<Napi::Object>();
+      const Napi::Array keys = matrices.GetPropertyNames();
+      for (uint32_t i = 0; i < keys.Length(); ++i) names.push_back(keys.Get(i).As<Napi::String>().Utf8Value());
+      for (const std::string& name : names) {
+        const auto values = matrices.Get(name).As<Napi::Float32Array>();
+        importance.push_back({name.c_str(), values.Data(), values.ElementLength()});
+      }
+      importance.push_back({nullptr, nullptr, 0});
+      params.imatrix = importance.data();
+    }
+    const std::string input = info[0].As<Napi::String>().Utf8Value();
+    const std::string output = info[1].As<Napi::String>().Utf8Value();
+    llama_log_set([](ggml_log_level, const char*, void*) {}, nullptr);
+    if (llama_model_quantize(input.c_str(), output.c_str(), &params) != 0) {
+      throw Error(ErrorCode::kInternal, "llama_model_quantize failed.", "");
+    }
   });
 }
 
@@ -299,6 +418,10 @@ Napi::Value RunLlamaTakesGrammar(const Napi::CallbackInfo& info) {
 
 Napi::Object Init(Napi::Env env, Napi::Object exports) {
   env.SetInstanceData(new AddonData());
+  exports.Set("availableInstructions", Napi::Function::New<ListInstructions>(env, "availableInstructions"));
+  exports.Set("llamaQuantize", Napi::Function::New<RunLlamaQuantize>(env, "llamaQuantize"));
+  exports.Set("quantizeRows", Napi::Function::New<RunQuantizeRows>(env, "quantizeRows"));
+  exports.Set("widenRow", Napi::Function::New<RunWidenRow>(env, "widenRow"));
   exports.Set("setErrorClass", Napi::Function::New<SetErrorClass>(env, "setErrorClass"));
   exports.Set("readGguf", Napi::Function::New<ReadGgufBytes>(env, "readGguf"));
   exports.Set("textStream", Napi::Function::New<RunTextStream>(env, "textStream"));

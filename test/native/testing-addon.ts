@@ -52,6 +52,19 @@ export interface PrefixMatch {
   holders: number[];
 }
 
+/** Of llama_model_quantize(): ggml's names of types, and llama.cpp's number of the mixture. */
+export interface LlamaQuantizeOptions {
+  fileType: number;
+  pure?: boolean;
+  leaveOutputTensor?: boolean;
+  keepSplit?: boolean;
+  outputTensorType?: string;
+  tokenEmbeddingType?: string;
+  tensorTypes?: { pattern: string; type: string }[];
+  /** Weights of the columns of each matrix, by its name. */
+  importance?: Record<string, Float32Array>;
+}
+
 interface TestingAddon {
   setErrorClass(errorClass: typeof ColdstartError): void;
   readGguf(bytes: Uint8Array, arrayLimit: number): GgufHeader;
@@ -81,6 +94,24 @@ interface TestingAddon {
   checkGrammar(grammar: string, tokens: number, known: string[]): void;
   /** What llama.cpp says of it, on standard error also. */
   llamaTakesGrammar(grammar: string): boolean;
+  /** Of this CPU, of those that there is code for; "any" is ggml's own code. */
+  availableInstructions(): string[];
+  /** Rows to blocks of a type; `valid` says that no scale is NaN or infinite. */
+  quantizeRows(
+    type: string,
+    values: Float32Array,
+    columns: number,
+    importance: Float32Array | undefined,
+    instructions: string,
+  ): { bytes: Uint8Array; valid: boolean };
+  /** Blocks to F32; `finite` says that there is no NaN and no infinity. */
+  widenRow(
+    type: string,
+    bytes: Uint8Array,
+    count: number,
+    instructions: string,
+  ): { values: Float32Array; finite: boolean };
+  llamaQuantize(input: string, output: string, options: LlamaQuantizeOptions): void;
   planStep(requests: Pending[], budget: { tokens: number; prompts: number }, start: number): number[];
 }
 

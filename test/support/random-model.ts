@@ -2,14 +2,15 @@
 
 import { tensorBytes, writeGguf, type GgufEntry, type GgufTensor } from "./gguf-writer.js";
 
-const F32 = 0;
+export const F32 = 0;
 export const F16 = 1;
 export const Q4_0 = 2;
+export const Q8_0 = 8;
 export const BF16 = 30;
 
 export interface Shape {
   /** Of the matrices; norms are F32. */
-  type: typeof F16 | typeof BF16 | typeof Q4_0;
+  type: typeof F32 | typeof F16 | typeof BF16 | typeof Q4_0 | typeof Q8_0;
   vocabulary: number;
   width: number;
   feedForward: number;
@@ -22,6 +23,9 @@ export interface Shape {
   /** Mixture of experts: how many there are, and how many a token goes through. */
   experts?: { count: number; used: number };
 }
+
+/** llama.h: enum llama_ftype */
+const FILE_TYPES: Readonly<Record<Shape["type"], number>> = { [F32]: 0, [F16]: 1, [Q4_0]: 2, [Q8_0]: 7, [BF16]: 32 };
 
 /** A few megabytes in 4 bits: enough to see memory move. */
 export const LARGE: Shape = {
@@ -81,7 +85,7 @@ export function randomModel(shape: Shape): Buffer {
   const number = (key: string, value: number): GgufEntry => ({ key: `llama.${key}`, type: "uint32", value });
   const metadata: GgufEntry[] = [
     { key: "general.architecture", type: "string", value: "llama" },
-    { key: "general.file_type", type: "uint32", value: type === BF16 ? 32 : type },
+    { key: "general.file_type", type: "uint32", value: FILE_TYPES[type] },
     number("context_length", contextLength),
     number("embedding_length", width),
     number("block_count", layers),
@@ -122,6 +126,18 @@ function randomMatrix(type: Shape["type"], columns: number, rows: number, random
   const data = new Uint8Array(tensorBytes({ type, shape: [columns, rows] }));
   const view = new DataView(data.buffer);
   const scale = Math.sqrt(3 / columns);
+  if (type === F32) {
+    for (let i = 0; i < columns * rows; i++) view.setFloat32(4 * i, (2 * random() - 1) * scale, true);
+    return data;
+  }
+  if (type === Q8_0) {
+    // A block: the scale as F16, then 32 signed bytes.
+    for (let at = 0; at < data.length; at += 34) {
+      view.setUint16(at, halfFloat(scale / 128), true);
+      for (let k = 2; k < 34; k++) data[at + k] = random() * 256;
+    }
+    return data;
+  }
   if (type !== Q4_0) {
     const bits = type === F16 ? halfFloat : brainFloat;
     for (let i = 0; i < columns * rows; i++) view.setUint16(2 * i, bits((2 * random() - 1) * scale), true);

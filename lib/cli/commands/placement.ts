@@ -7,7 +7,7 @@ import { parseNumber } from "../parse.js";
 
 export interface PlacementFlags extends Pick<
   LoadOptions,
-  "contextLength" | "gpuLayers" | "devices" | "splitMode" | "tensorSplit" | "cpuMoeLayers" | "speculative"
+  "contextLength" | "gpuLayers" | "devices" | "splitMode" | "tensorSplit" | "cpuMoeLayers" | "speculative" | "quantize"
 > {
   kvType?: KvCacheType;
   workers?: string[];
@@ -39,6 +39,7 @@ export function addPlacement(command: Command): Command {
       ),
     )
     .option("--workers <host:port...>", "machines that run `coldstart worker`, to put layers on")
+    .option("--quantize <type>", "quantize the weights while they are loaded: Q4_K_M, …")
     .option("--kv-type <type>", "of the KV cache's keys and values: f16, q8_0, …")
     .addOption(
       new Option("--speculative <kind>", "guess tokens and check them: lookup, mtp, draft:<path of a model>").argParser(
@@ -58,8 +59,18 @@ export function placementOf(
   flags: PlacementFlags,
   kvLayout?: "unified" | "split",
 ): Pick<LoadOptions, Exclude<keyof PlacementFlags, "kvType"> | "kvCache"> {
-  const { contextLength, gpuLayers, devices, splitMode, tensorSplit, cpuMoeLayers, workers, kvType, speculative } =
-    flags;
+  const {
+    contextLength,
+    gpuLayers,
+    devices,
+    splitMode,
+    tensorSplit,
+    cpuMoeLayers,
+    workers,
+    kvType,
+    speculative,
+    quantize,
+  } = flags;
   return given({
     contextLength,
     gpuLayers,
@@ -69,6 +80,7 @@ export function placementOf(
     cpuMoeLayers,
     workers,
     speculative,
+    quantize,
     kvCache: given({ keyType: kvType, valueType: kvType, layout: kvLayout }),
   });
 }

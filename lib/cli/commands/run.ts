@@ -33,6 +33,7 @@ export function register(program: Command): void {
     .option("--strict", "fail instead of falling back, to the CPU for example")
     .option("--threads <n>", "CPU threads", parseNumber)
     .addOption(new Option("--load-mode <mode>", "how weights are read").choices(["auto", "mmap", "copy", "direct"]))
+    .option("--quantize-cache", "keep what --quantize made, for the next time")
     .option("--isolation <kind>", '"process" runs the model in a process of its own')
     .option("--json", "one JSON event a line instead of text")
     .option("-q, --quiet", "no progress and no statistics")

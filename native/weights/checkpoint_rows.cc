@@ -1,4 +1,4 @@
-#include "loading/weights.h"
+#include "weights/checkpoint_rows.h"
 
 #include <array>
 #include <cmath>

@@ -1,0 +1,8 @@
+#define LANES 8
+#include "weights/lanes.h"
+
+namespace coldstart {
+
+const Kernels kAvx2Kernels = {.quantize = KernelFor, .widen_halves = WidenHalves};
+
+}  // namespace coldstart
