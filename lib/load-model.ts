@@ -10,11 +10,11 @@ import { withPlanning } from "./isolation/with-planning.js";
 import type { LoadOptions } from "./load-options.js";
 import { Model, type Placement } from "./model.js";
 import type { NativeEngineOptions, NativeLoaded } from "./native.js";
-import { fromQuantizeCache } from "./quantization/cache.js";
 import { reserveOf } from "./placement/fit.js";
 import { outOfMemory, refuseHopeless, rungs } from "./placement/out-of-memory.js";
 import { Placer, type Placed } from "./placement/placer.js";
 import type { Planning } from "./placement/planning.js";
+import { fromQuantizeCache } from "./quantization/cache.js";
 import type { SnapshotOrigin } from "./snapshot.js";
 import { version } from "./version.js";
 import type { Worker } from "./workers/probe.js";
@@ -26,8 +26,9 @@ import type { Worker } from "./workers/probe.js";
  * model goes is decided before its weights are read (see `planModel()`).
  *
  * Rejects with `MODEL_NOT_FOUND`, `INVALID_GGUF`, `UNSUPPORTED_MODEL`, `INVALID_OPTION`, `OUT_OF_MEMORY`,
- * `BACKEND_UNAVAILABLE` (with `strict`), `LOAD_FAILED`, `NUMERIC_ERROR` (with `quantize`, weights out of the type's range), `WORKER_UNREACHABLE`, `WORKER_MISMATCH`, `ENGINE_CRASHED`,
- * `ABORTED`, `NATIVE_ADDON_MISSING`.
+ * `BACKEND_UNAVAILABLE` (with `strict`), `LOAD_FAILED`, `NUMERIC_ERROR` (with `quantize`: weights out of the type's range),
+ * `WRITE_FAILED` (with `quantizeCache` and `strict`), `WORKER_UNREACHABLE`, `WORKER_MISMATCH`, `ENGINE_CRASHED`, `ABORTED`,
+ * `NATIVE_ADDON_MISSING`.
  */
 export async function loadModel(path: string | URL, options: LoadOptions = {}): Promise<Model> {
   const checked = checkLoad(path, options);
@@ -41,8 +42,15 @@ export async function loadModel(path: string | URL, options: LoadOptions = {}): 
 }
 
 async function loadChecked(checked: CheckedLoad): Promise<Model> {
-  const source = await fromQuantizeCache(checked);
+  const source = await sourceOf(checked);
   return withPlanning(source, (planning, workers) => load(source, planning, workers));
+}
+
+/** What is loaded: the model, or a quantized file of it. */
+async function sourceOf(checked: CheckedLoad): Promise<CheckedLoad> {
+  const { quantizeCache, native } = checked;
+  if (quantizeCache === undefined || native.quantize === undefined) return checked;
+  return fromQuantizeCache(checked, quantizeCache, native.quantize);
 }
 
 async function load(checked: CheckedLoad, planning: Planning, workers: Worker[]): Promise<Model> {

@@ -72,7 +72,7 @@ export type WeightType = "F32" | "F16" | "BF16" | "F8_E4M3" | "F8_E5M2";
 
 /** What becomes of each tensor; types of ggml, or "" for the mixture's. */
 export interface NativeRecipe {
-  /** llama.cpp's name of the mixture; "COPY": nothing is changed. */
+  /** llama.cpp's name of the mixture. */
   type: string;
   /** A path, or "". */
   importanceMatrix: string;

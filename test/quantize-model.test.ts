@@ -259,6 +259,9 @@ describe("quantizeModel", function () {
     for (const [name, damage, code, message] of [
       ["f16", (view: DataView, at: number) => view.setUint16(at, 0x7e00, true), "INVALID_GGUF", /NaN or infinite/],
       ["f16", (view: DataView, at: number) => view.setUint16(at, 0xfc00, true), "INVALID_GGUF", /NaN or infinite/],
+      ["f32", (view: DataView, at: number) => view.setFloat32(at, NaN, true), "INVALID_GGUF", /NaN or infinite/],
+      ["f32", (view: DataView, at: number) => view.setFloat32(at, 1e10, true), "NUMERIC_ERROR", /range of q/],
+      ["f32", (view: DataView, at: number) => view.setFloat32(at, -1e30, true), "NUMERIC_ERROR", /range of q/],
       ["bf16", (view: DataView, at: number) => view.setUint16(at, 0x7f80, true), "INVALID_GGUF", /NaN or infinite/],
       ["q8_0", (view: DataView, at: number) => view.setUint16(at, 0x7e00, true), "INVALID_GGUF", /NaN or infinite/],
     ] as const) {

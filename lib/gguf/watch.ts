@@ -14,15 +14,25 @@ export const WATCH_NAMES = ["onProgress", "signal"] as const satisfies readonly 
 
 export interface Watch {
   onProgress: WatchOptions["onProgress"] | undefined;
+  signal: AbortSignal | undefined;
   /** Throws `ABORTED`. */
   checkAborted: () => void;
 }
 
 /** @param work what is done: "Splitting", … */
 export function readWatch(read: OptionReader, work: string): Watch {
-  const signal = read.signal();
+  return toWatch(read.callback("onProgress") as WatchOptions["onProgress"], read.signal(), work);
+}
+
+/** Of options that have been checked. */
+export function toWatch(
+  onProgress: WatchOptions["onProgress"] | undefined,
+  signal: AbortSignal | undefined,
+  work: string,
+): Watch {
   return {
-    onProgress: read.callback("onProgress") as WatchOptions["onProgress"],
+    onProgress,
+    signal,
     checkAborted: () => {
       if (!signal?.aborted) return;
       throw new ColdstartError("ABORTED", `${work} was aborted.`, {

@@ -1,10 +1,10 @@
 // A process that does native work for this one (isolated-process.ts is what runs there).
 
-import { fork, type ChildProcess } from "node:child_process";
+import type { ChildProcess } from "node:child_process";
 import type { Socket } from "node:net";
-import { fileURLToPath } from "node:url";
 import { withResolvers } from "../engine.js";
 import { ColdstartError } from "../errors.js";
+import { forkScript } from "../fork-script.js";
 import type { Worker } from "../workers/probe.js";
 import { engineCrashed } from "./crash.js";
 import { unpackError, type FromChild, type ToChild } from "./messages.js";
@@ -36,14 +36,8 @@ export class Child {
   constructor(workers: Worker[], listener: ChildListener) {
     this.#workers = workers.map(({ endpoint }) => endpoint);
     this.#listener = listener;
-    // Beside this file, with its suffix: .js where it is compiled, .ts where a loader runs it.
-    const suffix = import.meta.url.slice(import.meta.url.lastIndexOf("."));
-    this.#process = fork(fileURLToPath(new URL(`isolated-process${suffix}`, import.meta.url)), [], {
+    this.#process = forkScript("isolation/isolated-process", {
       serialization: "advanced",
-      // Options such as --inspect are for the application; a loader is needed here too.
-      execArgv: suffix === ".ts" ? process.execArgv : [],
-      // What ggml prints when it aborts says enough; a debugger that it would start takes seconds.
-      env: { ...process.env, GGML_NO_BACKTRACE: process.env["GGML_NO_BACKTRACE"] ?? "1" },
       stdio: ["ignore", "inherit", "pipe", "ipc"],
     });
     this.#process.on("message", (message) => this.#receive(message as FromChild));

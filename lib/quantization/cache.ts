@@ -9,50 +9,48 @@ import type { CheckedLoad } from "../check-load.js";
 import { ColdstartError } from "../errors.js";
 import { fingerprint } from "../fingerprint.js";
 import { inspectGguf } from "../gguf/inspect-gguf.js";
-import type { NativeRecipe } from "../native.js";
+import { toWatch } from "../gguf/watch.js";
+import { native, type NativeRecipe } from "../native.js";
 import { version } from "../version.js";
 import { quantize } from "./quantize-model.js";
 
 /** Quantizing takes this share of the time, by and large. */
 const SHARE = 0.9;
 
-/** The same load from the quantized file, which is made if there is none; as it was where no cache is wanted. */
-export async function fromQuantizeCache(checked: CheckedLoad): Promise<CheckedLoad> {
-  const { native, quantizeCache: folder, onProgress } = checked;
-  const { quantize: recipe, ...plain } = native;
-  if (folder === undefined || recipe === undefined) return checked;
-  const file = path.join(folder, await fileName(native.path, recipe));
-  if (!existsSync(file)) {
-    try {
-      await makeFolder(folder);
-      await quantize(native.path, file, recipe, {
-        threads: native.threads,
-        signal: checked.signal,
-        onProgress: onProgress && ((fraction) => onProgress(SHARE * fraction)),
-      });
-    } catch (error) {
-      if (!isUnwritable(error) || checked.wishes.strict) throw error;
-      const note = `What was quantized is not kept: ${error.message}`;
-      return { ...checked, notes: [...checked.notes, note] };
-    }
-    return {
-      ...checked,
-      native: { ...plain, path: file },
-      onProgress: onProgress && ((fraction) => onProgress(SHARE + (1 - SHARE) * fraction)),
-    };
+/** The same load from the quantized file, which is made if there is none. */
+export async function fromQuantizeCache(
+  checked: CheckedLoad,
+  folder: string,
+  recipe: NativeRecipe,
+): Promise<CheckedLoad> {
+  const { onProgress, signal, wishes, notes } = checked;
+  const options = { ...checked.native };
+  delete options.quantize; // It is done.
+  const file = path.join(folder, await fileName(options.path, recipe));
+  const cached = { ...checked, native: { ...options, path: file } };
+  if (existsSync(file)) return cached;
+  const part = (from: number, to: number) =>
+    onProgress && ((fraction: number) => onProgress(from + (to - from) * fraction));
+  try {
+    await makeFolder(folder);
+    const watch = toWatch(part(0, SHARE), signal, "Loading");
+    await quantize(options.path, file, recipe, { threads: options.threads, watch });
+  } catch (error) {
+    if (!isUnwritable(error) || wishes.strict) throw error;
+    return { ...checked, notes: [...notes, `What was quantized is not kept: ${error.message}`] };
   }
-  return { ...checked, native: { ...plain, path: file } };
+  return { ...cached, onProgress: part(SHARE, 1) };
 }
 
-/** Of the source, of the recipe with what is in its importance matrix, and of the release that wrote the file. */
+/** Of all parts of the source, of the recipe with what is in its importance matrix, and of the release that wrote the file. */
 async function fileName(source: string, recipe: NativeRecipe): Promise<string> {
-  const { dataOffset } = await inspectGguf(source, { arrayLimit: 0 });
-  const hash = createHash("sha256")
-    .update(await fingerprint(source, dataOffset, { ...recipe, importanceMatrix: "" }))
-    .update(version().llamaCpp);
-  if (recipe.importanceMatrix !== "") {
-    hash.update(await readMatrix(recipe.importanceMatrix));
+  const hash = createHash("sha256").update(version().llamaCpp);
+  hash.update(JSON.stringify({ ...recipe, importanceMatrix: "" }));
+  for (const part of await native().modelFiles(source)) {
+    const { dataOffset } = await inspectGguf(part, { arrayLimit: 0 });
+    hash.update(await fingerprint(part, dataOffset));
   }
+  if (recipe.importanceMatrix !== "") hash.update(await readMatrix(recipe.importanceMatrix));
   const name = path.basename(source, ".gguf").replace(/-00001-of-\d{5}$/, "");
   return `${name}.${recipe.type}.${hash.digest("hex").slice(0, 16)}.gguf`;
 }

@@ -1,23 +1,18 @@
-import { statSync } from "node:fs";
-import { resolve } from "node:path";
 import { writeAtomically } from "../atomic-file.js";
-import { ColdstartError } from "../errors.js";
+import { checkApart, partPaths } from "../gguf/output.js";
+import { readWatch, WATCH_NAMES, type Watch, type WatchOptions } from "../gguf/watch.js";
 import { defaultThreads } from "../machine/threads.js";
 import { native, type NativeConversion, type NativeConversionPlan, type NativeRecipe } from "../native.js";
-import { invalidOption, OptionReader, toPath } from "../options.js";
+import { OptionReader, toPath } from "../options.js";
 import { checkRecipe, RECIPE_NAMES, type QuantizationRecipe } from "./recipe.js";
 
-export interface QuantizeOptions extends QuantizationRecipe {
+export interface QuantizeOptions extends QuantizationRecipe, WatchOptions {
   /** Write as many files as the source has, instead of one. Default false. */
   keepSplit?: boolean;
   /** Only say what would be written. Default false. */
   dryRun?: boolean;
   /** CPU threads. Default: the physical cores, within a container's quota. */
   threads?: number;
-  /** Called with 0..1. If it throws, quantizing ends with that error. */
-  onProgress?: (fraction: number) => void;
-  /** Ends quantizing; nothing is left of the output. */
-  signal?: AbortSignal;
 }
 
 export interface QuantizeResult {
@@ -29,7 +24,7 @@ export interface QuantizeResult {
   bytes: number;
   bitsPerWeight: number;
   /** In the order they are in the files. */
-  tensors: { name: string; from: string; to: string; parameters: number; bytes: number }[];
+  tensors: { name: string; from: string; to: string; parameters: number; sourceBytes: number; bytes: number }[];
 }
 
 /**
@@ -51,35 +46,16 @@ export async function quantizeModel(
   output: string | URL,
   options: QuantizeOptions,
 ): Promise<QuantizeResult> {
-  const read = new OptionReader(options, [
-    ...RECIPE_NAMES,
-    "keepSplit",
-    "dryRun",
-    "threads",
-    "onProgress",
-    "signal",
-  ] satisfies readonly (keyof QuantizeOptions)[]);
+  const names = [...RECIPE_NAMES, "keepSplit", "dryRun", "threads", ...WATCH_NAMES] as const;
+  const read = new OptionReader(options, names satisfies readonly (keyof QuantizeOptions)[]);
   const recipe = checkRecipe(read);
   const [from, to] = [toPath(input, "input"), toPath(output, "output")];
   const keepSplit = read.boolean("keepSplit", false);
   const dryRun = read.boolean("dryRun", false);
   const threads = read.integer("threads", 1, 512, undefined) ?? defaultThreads();
-  const onProgress = read.callback("onProgress") as QuantizeOptions["onProgress"];
-  const signal = read.signal();
-  if (signal?.aborted) throw aborted(signal);
-
-  return quantize(from, to, recipe, { keepSplit, dryRun, threads, onProgress, signal });
-}
-
-interface Checked extends Watch {
-  keepSplit?: boolean;
-  dryRun?: boolean;
-  threads: number;
-}
-
-interface Watch {
-  onProgress: QuantizeOptions["onProgress"] | undefined;
-  signal: AbortSignal | undefined;
+  const watch = readWatch(read, "Quantizing");
+  watch.checkAborted();
+  return quantize(from, to, recipe, { keepSplit, dryRun, threads, watch });
 }
 
 /** @internal With options that have been checked. */
@@ -87,14 +63,20 @@ export async function quantize(
   input: string,
   output: string,
   recipe: NativeRecipe,
-  { keepSplit = false, dryRun = false, threads, ...watch }: Checked,
+  {
+    keepSplit = false,
+    dryRun = false,
+    threads,
+    watch,
+  }: { keepSplit?: boolean; dryRun?: boolean; threads: number; watch: Watch },
 ): Promise<QuantizeResult> {
   const conversion = new (native().Conversion)(input, recipe, keepSplit);
   const plan = await conversion.plan();
-  const paths = outputPaths(output, plan.files.length, keepSplit);
+  const count = plan.files.length;
+  const paths = keepSplit && count > 1 ? partPaths(output, count) : [output];
   const result = summary(plan, paths);
   if (dryRun) return result;
-  checkApart(input, paths);
+  await checkApart(await native().modelFiles(input), paths);
   await writeAtomically(paths, (partial) => write(conversion, partial, threads, watch));
   return result;
 }
@@ -103,7 +85,7 @@ async function write(
   conversion: NativeConversion,
   paths: string[],
   threads: number,
-  { onProgress, signal }: Watch,
+  { onProgress, signal, checkAborted }: Watch,
 ): Promise<void> {
   let thrown: { error: unknown } | undefined;
   const report = (fraction: number) => {
@@ -117,32 +99,16 @@ async function write(
   const abort = () => conversion.cancel();
   signal?.addEventListener("abort", abort, { once: true });
   try {
-    if (signal?.aborted) throw aborted(signal);
+    checkAborted();
     await conversion.write(paths, threads, report);
     report(1);
     if (thrown) throw thrown.error;
   } catch (error) {
     if (thrown) throw thrown.error;
-    throw signal?.aborted ? aborted(signal) : error;
+    checkAborted();
+    throw error;
   } finally {
     signal?.removeEventListener("abort", abort);
-  }
-}
-
-/** As llama.cpp names the parts of a model. */
-function outputPaths(output: string, count: number, keepSplit: boolean): string[] {
-  if (!keepSplit || count === 1) return [output];
-  const number = (i: number) => String(i).padStart(5, "0");
-  return Array.from({ length: count }, (_, i) => `${output}-${number(i + 1)}-of-${number(count)}.gguf`);
-}
-
-/** The output must not replace what is read from. */
-function checkApart(input: string, outputs: string[]): void {
-  const source = statSync(input, { throwIfNoEntry: false });
-  for (const output of outputs) {
-    const found = statSync(output, { throwIfNoEntry: false });
-    const isSame = found ? found.ino === source?.ino && found.dev === source.dev : resolve(output) === resolve(input);
-    if (isSame) throw invalidOption("output", output, "another file than the input");
   }
 }
 
@@ -155,19 +121,6 @@ function summary({ files, tensors }: NativeConversionPlan, paths: string[]): Qua
     sourceBytes,
     bytes,
     bitsPerWeight: (8 * bytes) / Math.max(1, parameters),
-    tensors: tensors.map((one) => ({
-      name: one.name,
-      from: one.from,
-      to: one.to,
-      parameters: one.parameters,
-      bytes: one.bytes,
-    })),
+    tensors,
   };
-}
-
-function aborted(signal: AbortSignal): ColdstartError {
-  return new ColdstartError("ABORTED", "Quantizing was aborted.", {
-    remedy: "Nothing was kept; quantize again when needed.",
-    cause: signal.reason,
-  });
 }

@@ -1,12 +1,12 @@
 // Serves this machine's devices to others: llama.cpp's RPC server in a process that is started again when it crashes, and
 // beside it, on the next port, a line of JSON that says what this worker is.
 
-import { fork, type ChildProcess } from "node:child_process";
+import type { ChildProcess } from "node:child_process";
 import dns from "node:dns/promises";
 import net from "node:net";
 import { setTimeout as delay } from "node:timers/promises";
-import { fileURLToPath } from "node:url";
 import { ColdstartError } from "../errors.js";
+import { forkScript } from "../fork-script.js";
 import { abortMessage } from "../isolation/crash.js";
 import { unpackError } from "../isolation/messages.js";
 import type { NativeDevice } from "../native.js";
@@ -128,10 +128,7 @@ class Server {
     this.endpoint = endpoint;
     this.#facts = facts;
     this.#onBusy = onBusy;
-    const suffix = import.meta.url.slice(import.meta.url.lastIndexOf("."));
-    this.#child = fork(fileURLToPath(new URL(`server-process${suffix}`, import.meta.url)), [], {
-      execArgv: suffix === ".ts" ? process.execArgv : [],
-      env: { ...process.env, GGML_NO_BACKTRACE: process.env["GGML_NO_BACKTRACE"] ?? "1" },
+    this.#child = forkScript("workers/server-process", {
       stdio: ["ignore", "pipe", "pipe", "ipc"],
     });
     const { cacheDirectory, threads, devices } = options;

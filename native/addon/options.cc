@@ -240,7 +240,7 @@ Recipe ReadRecipe(const Napi::Object& object) {
   const Fields fields(object);
   Recipe recipe;
   recipe.file_type = fields.String("type");
-  if (recipe.file_type != "COPY" && !FileTypeByName(recipe.file_type)) ThrowWrongType("type", "a type of llama.cpp's");
+  if (!FileTypeByName(recipe.file_type)) ThrowWrongType("type", "a type of llama.cpp's");
   recipe.output_type = ReadWeightType(fields.Get("outputTensorType"), "outputTensorType");
   recipe.embedding_type = ReadWeightType(fields.Get("tokenEmbeddingType"), "tokenEmbeddingType");
   recipe.keep_output = fields.Bool("leaveOutputTensor");

@@ -36,13 +36,6 @@ bool IsRepacked(ggml_backend_dev_t device, ggml_backend_buffer_type_t buffer_typ
   return ggml_backend_dev_supports_op(device, ggml_mul_mat(context.get(), weights, input));
 }
 
-ggml_type TypeByName(const std::string& name) {
-  for (int type = 0; type < GGML_TYPE_COUNT; ++type) {
-    if (name == ggml_type_name(static_cast<ggml_type>(type))) return static_cast<ggml_type>(type);
-  }
-  return GGML_TYPE_COUNT;
-}
-
 }  // namespace
 
 double RepackedShare(const GgufFile& model) {
@@ -57,11 +50,10 @@ double RepackedShare(const GgufFile& model) {
     const auto key = std::make_tuple(tensor.type, tensor.shape[0], tensor.shape[1]);
     auto found = known.find(key);
     if (found == known.end()) {
-      const ggml_type type = TypeByName(tensor.type);
+      const auto type = static_cast<ggml_type>(tensor.type_id);
       bool is_repacked = false;
       for (ggml_backend_buffer_type_t buffer_type : buffer_types) {
-        is_repacked = is_repacked || (type != GGML_TYPE_COUNT && tensor.shape[0] % ggml_blck_size(type) == 0 &&
-                                      IsRepacked(device, buffer_type, type, tensor.shape[0], tensor.shape[1]));
+        is_repacked = is_repacked || IsRepacked(device, buffer_type, type, tensor.shape[0], tensor.shape[1]);
       }
       found = known.emplace(key, is_repacked).first;
     }

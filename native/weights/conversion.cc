@@ -1,7 +1,7 @@
 #include "weights/conversion.h"
 
 #include <algorithm>
-#include <tuple>
+#include <optional>
 #include <utility>
 
 #include "backends/log.h"
@@ -26,31 +26,26 @@ void RecordImportance(gguf_context* header, const Recipe& recipe, const Importan
   gguf_set_val_u32(header, "quantize.imatrix.chunks_count", static_cast<uint32_t>(importance.chunks));
 }
 
-// The source's files as ggml reads their headers.
-class Headers {
- public:
-  explicit Headers(const std::vector<std::string>& paths) {
-    for (const std::string& path : paths) {
-      ggml_context* tensors = nullptr;
-      gguf_context_ptr header(gguf_init_from_file(path.c_str(), {.no_alloc = true, .ctx = &tensors}));
-      tensors_.emplace_back(tensors);
-      if (header == nullptr) {
-        throw Error(ErrorCode::kInvalidGguf, path + " cannot be read as GGUF.", "Convert or download it again.",
-                    {{"path", path}});
-      }
-      headers_.push_back(std::move(header));
-    }
-  }
-
-  const gguf_context* first() const { return headers_[0].get(); }
-  const ggml_tensor* Tensor(size_t part, const std::string& name) const {
-    return ggml_get_tensor(tensors_[part].get(), name.c_str());
-  }
-
- private:
-  std::vector<gguf_context_ptr> headers_;
-  std::vector<ggml_context_ptr> tensors_;
+// One of the source's files: its header as ggml reads it, and the file.
+struct SourceFile {
+  std::string path;
+  ggml_context_ptr tensors;
+  gguf_context_ptr header;
+  std::shared_ptr<const File> file;
 };
+
+SourceFile OpenSource(const std::string& path) {
+  ggml_context* tensors = nullptr;
+  gguf_context_ptr header(gguf_init_from_file(path.c_str(), {.no_alloc = true, .ctx = &tensors}));
+  SourceFile source{path, ggml_context_ptr(tensors), std::move(header), nullptr};
+  std::optional<File> file = File::Open(path);
+  if (source.header == nullptr || !file) {
+    throw Error(ErrorCode::kLoadFailed, path + " cannot be read: " + File::LastError() + ".", "Check the file.",
+                {{"path", path}});
+  }
+  source.file = std::make_shared<const File>(*std::move(file));
+  return source;
+}
 
 // What the mixture would not do, or do badly. Throws kInvalidOption.
 void CheckTensor(const ConvertedTensor& tensor, const Recipe& recipe) {
@@ -93,17 +88,62 @@ const float* FindImportance(const Importance& importance, const ConvertedTensor&
               "It is of another model: make one of this.", {{"option", std::string("importanceMatrix")}});
 }
 
-ConvertedTensor MakeTensor(const GgufTensor& tensor, uint64_t data_offset, const std::shared_ptr<const File>& file,
-                           const std::string& path) {
-  const auto type = static_cast<ggml_type>(tensor.type_id);
-  const auto extent = [&](size_t i) { return i < tensor.shape.size() ? tensor.shape[i] : 1; };
-  return {.name = tensor.name,
-          .source = std::make_unique<FileRows>(file, path, data_offset + tensor.offset, ggml_row_size(type, extent(0))),
-          .from = type,
-          .to = type,
-          .columns = extent(0),
-          .rows = extent(1),
-          .matrices = extent(2) * extent(3)};
+ConvertedTensor MakeTensor(const SourceFile& source, size_t part, int64_t index) {
+  const char* name = gguf_get_tensor_name(source.header.get(), index);
+  const ggml_tensor* tensor = ggml_get_tensor(source.tensors.get(), name);
+  const uint64_t offset =
+      gguf_get_data_offset(source.header.get()) + gguf_get_tensor_offset(source.header.get(), index);
+  const size_t row_bytes = ggml_row_size(tensor->type, tensor->ne[0]);
+  return {.name = name,
+          .source = std::make_unique<FileRows>(source.file, source.path, offset, row_bytes),
+          .from = tensor->type,
+          .to = tensor->type,
+          .columns = tensor->ne[0],
+          .rows = tensor->ne[1],
+          .matrices = tensor->ne[2] * tensor->ne[3],
+          .part = part};
+}
+
+// As llama-quantize orders those of one file.
+void SortTensors(std::vector<ConvertedTensor>& tensors) {
+  std::stable_sort(tensors.begin(), tensors.end(), [](const ConvertedTensor& a, const ConvertedTensor& b) {
+    return std::make_pair(LayerOf(a.name), a.name) < std::make_pair(LayerOf(b.name), b.name);
+  });
+}
+
+// The metadata of the result's files, in llama-quantize's order.
+std::vector<gguf_context_ptr> MakeHeaders(const gguf_context* source, size_t parts, size_t tensors,
+                                          const Recipe& recipe, const Importance* importance) {
+  std::vector<gguf_context_ptr> headers(parts);
+  for (gguf_context_ptr& header : headers) header.reset(gguf_init_empty());
+  gguf_context* first = headers[0].get();
+  gguf_set_kv(first, source);
+  gguf_set_val_u32(first, "general.quantization_version", GGML_QNT_VERSION);
+  gguf_set_val_u32(first, "general.file_type", FileTypeByName(recipe.file_type).value());
+  // The result has the default alignment.
+  for (const char* key : {"split.no", "split.count", "split.tensors.count", "general.alignment"}) {
+    gguf_remove_key(first, key);
+  }
+  if (importance != nullptr) RecordImportance(first, recipe, *importance);
+  for (size_t part = 0; part < parts && parts > 1; ++part) {
+    gguf_context* header = headers[part].get();
+    gguf_set_val_u16(header, "split.no", static_cast<uint16_t>(part));
+    gguf_set_val_u16(header, "split.count", static_cast<uint16_t>(parts));
+    gguf_set_val_i32(header, "split.tensors.count", static_cast<int32_t>(tensors));
+  }
+  return headers;
+}
+
+ConvertedFile Finished(const gguf_context* header) {
+  ConvertedFile file;
+  file.header.resize(gguf_get_meta_size(header));
+  gguf_get_meta_data(header, file.header.data());
+  file.size = file.header.size();
+  const int64_t last = gguf_get_n_tensors(header) - 1;
+  if (last < 0) return file;
+  const size_t end = gguf_get_tensor_offset(header, last) + gguf_get_tensor_size(header, last);
+  file.size += GGML_PAD(end, gguf_get_alignment(header));
+  return file;
 }
 
 }  // namespace
@@ -111,77 +151,36 @@ ConvertedTensor MakeTensor(const GgufTensor& tensor, uint64_t data_offset, const
 Conversion::Conversion(const std::string& path, const Recipe& recipe, bool keep_parts) {
   StartLlama();
   const Skeleton skeleton = Skeleton::OfFile(path);
-  const GgufFile& model = skeleton.header();
-  const std::vector<ggml_type> types = TargetTypes(model, LoadWithoutWeights({}, skeleton).get(), recipe);
+  const std::vector<ggml_type> types = TargetTypes(skeleton.header(), LoadWithoutWeights({}, skeleton).get(), recipe);
   if (!recipe.importance.empty()) importance_ = std::make_unique<Importance>(ReadImportance(recipe.importance));
 
-  const std::vector<std::string> paths = PartPaths(path, model);
-  std::vector<size_t> part_of;
-  for (size_t part = 0; part < paths.size(); ++part) {
-    const GgufFile file = ReadGguf(*OpenFile(paths[part]));
-    std::optional<File> opened = File::Open(paths[part]);
-    if (!opened) {
-      throw Error(ErrorCode::kLoadFailed, paths[part] + " cannot be read: " + File::LastError() + ".",
-                  "Check the file.", {{"path", paths[part]}});
-    }
-    const auto shared = std::make_shared<const File>(*std::move(opened));
-    for (const GgufTensor& tensor : file.tensors) {
-      tensors_.push_back(MakeTensor(tensor, file.data_offset, shared, paths[part]));
-      tensors_.back().part = part;
-    }
+  std::vector<SourceFile> sources;
+  for (const std::string& part : PartPaths(path, skeleton.header())) {
+    sources.push_back(OpenSource(part));
+    const int64_t count = gguf_get_n_tensors(sources.back().header.get());
+    for (int64_t i = 0; i < count; ++i) tensors_.push_back(MakeTensor(sources.back(), sources.size() - 1, i));
   }
+  // Both are in the order of the files.
   for (size_t i = 0; i < tensors_.size(); ++i) {
     ConvertedTensor& tensor = tensors_[i];
-    tensor.to = types[i];
+    tensor.to = types.at(i);
     if (importance_ != nullptr) tensor.importance = FindImportance(*importance_, tensor, recipe.importance);
     CheckTensor(tensor, recipe);
   }
 
-  // As llama-quantize orders them; in several files, as they were.
-  const Headers headers(paths);
-  if (!keep_parts || paths.size() == 1) {
-    std::stable_sort(tensors_.begin(), tensors_.end(), [](const ConvertedTensor& a, const ConvertedTensor& b) {
-      return std::make_pair(LayerOf(a.name), a.name) < std::make_pair(LayerOf(b.name), b.name);
-    });
-  }
-  const size_t parts = keep_parts ? paths.size() : 1;
-  std::vector<gguf_context_ptr> results(parts);
-  for (gguf_context_ptr& result : results) result.reset(gguf_init_empty());
-  gguf_set_kv(results[0].get(), headers.first());
-  if (recipe.file_type != "COPY") {
-    gguf_set_val_u32(results[0].get(), "general.quantization_version", GGML_QNT_VERSION);
-    gguf_set_val_u32(results[0].get(), "general.file_type", FileTypeByName(recipe.file_type).value());
-  }
-  // The result has the default alignment.
-  for (const char* key : {"split.no", "split.count", "split.tensors.count", "general.alignment"}) {
-    gguf_remove_key(results[0].get(), key);
-  }
-  if (importance_ != nullptr) RecordImportance(results[0].get(), recipe, *importance_);
-  for (size_t part = 0; part < parts && parts > 1; ++part) {
-    gguf_set_val_u16(results[part].get(), "split.no", static_cast<uint16_t>(part));
-    gguf_set_val_u16(results[part].get(), "split.count", static_cast<uint16_t>(parts));
-    gguf_set_val_i32(results[part].get(), "split.tensors.count", static_cast<int32_t>(tensors_.size()));
-  }
+  if (sources.size() == 1) keep_parts = false;
+  if (!keep_parts) SortTensors(tensors_);
+  const std::vector<gguf_context_ptr> headers =
+      MakeHeaders(sources[0].header.get(), keep_parts ? sources.size() : 1, tensors_.size(), recipe, importance_.get());
   for (ConvertedTensor& tensor : tensors_) {
-    const ggml_tensor* described = headers.Tensor(tensor.part, tensor.name);
-    tensor.part = keep_parts ? tensor.part : 0;
-    gguf_context* result = results[tensor.part].get();
-    gguf_add_tensor(result, described);
-    gguf_set_tensor_type(result, tensor.name.c_str(), tensor.to);
-    tensor.offset = gguf_get_tensor_offset(result, gguf_find_tensor(result, tensor.name.c_str()));
+    const ggml_tensor* described = ggml_get_tensor(sources[tensor.part].tensors.get(), tensor.name.c_str());
+    if (!keep_parts) tensor.part = 0;
+    gguf_context* header = headers[tensor.part].get();
+    gguf_add_tensor(header, described);
+    gguf_set_tensor_type(header, tensor.name.c_str(), tensor.to);
+    tensor.offset = gguf_get_tensor_offset(header, gguf_get_n_tensors(header) - 1);
   }
-  for (const gguf_context_ptr& result : results) {
-    ConvertedFile file;
-    file.header.resize(gguf_get_meta_size(result.get()));
-    gguf_get_meta_data(result.get(), file.header.data());
-    file.size = file.header.size();
-    const int64_t last = gguf_get_n_tensors(result.get()) - 1;
-    if (last >= 0) {
-      const size_t end = gguf_get_tensor_offset(result.get(), last) + gguf_get_tensor_size(result.get(), last);
-      file.size += GGML_PAD(end, gguf_get_alignment(result.get()));
-    }
-    files_.push_back(std::move(file));
-  }
+  for (const gguf_context_ptr& header : headers) files_.push_back(Finished(header.get()));
 }
 
 uint64_t Conversion::SourceBytes() const {

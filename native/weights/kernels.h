@@ -1,4 +1,4 @@
-// What quantizes rows with instructions that not every CPU has. Plain C types only: see lanes.h.
+// What quantizes rows with instructions that not every CPU has. Plain C types only: see lanes/lanes.h.
 #pragma once
 
 #include <stddef.h>

@@ -1,5 +1,5 @@
 #define LANES 16
-#include "weights/lanes.h"
+#include "weights/lanes/kernels.h"
 
 namespace coldstart {
 

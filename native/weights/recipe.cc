@@ -1,21 +1,21 @@
 #include "weights/recipe.h"
 
 #include <algorithm>
-#include <array>
 #include <cctype>
+#include <cstdio>
 #include <memory>
 #include <numeric>
 #include <regex>
 #include <string_view>
-#include <tuple>
 
-// Non-public header: llama.cpp chooses the types itself, and has no other way to be asked for them.
 #include "backends/log.h"
 #include "base/error.h"
 #include "ggml-cpp.h"
 #include "gguf.h"
+// Non-public header: llama.cpp chooses the types itself, and has no other way to be asked for them.
 #include "llama-ext.h"
 #include "loading/loaded_model.h"
+#include "weights/rows.h"
 
 namespace coldstart {
 
@@ -101,9 +101,7 @@ std::optional<llama_ftype> FileTypeByName(const std::string& name) {
 ggml_type WeightTypeByName(const std::string& name) {
   for (int i = 0; i < GGML_TYPE_COUNT; ++i) {
     const auto type = static_cast<ggml_type>(i);
-    const bool is_float = type == GGML_TYPE_F32 || type == GGML_TYPE_F16 || type == GGML_TYPE_BF16;
-    const bool is_weight = is_float || (ggml_is_quantized(type) && ggml_get_type_traits(type)->to_float != nullptr);
-    if (is_weight && EqualIgnoringCase(name, ggml_type_name(type))) return type;
+    if (CanWiden(type) && EqualIgnoringCase(name, ggml_type_name(type))) return type;
   }
   return GGML_TYPE_COUNT;
 }
@@ -111,8 +109,6 @@ ggml_type WeightTypeByName(const std::string& name) {
 std::vector<ggml_type> TargetTypes(const GgufFile& model, const llama_model* hyperparameters, const Recipe& recipe) {
   std::vector<ggml_type> result;
   for (const GgufTensor& tensor : model.tensors) result.push_back(static_cast<ggml_type>(tensor.type_id));
-  if (recipe.file_type == "COPY") return result;
-
   llama_model_quantize_params params = llama_model_quantize_default_params();
   params.ftype = FileTypeByName(recipe.file_type).value();
   params.output_tensor_type = recipe.output_type;

@@ -14,9 +14,9 @@
 namespace coldstart {
 
 struct Recipe {
-  std::string file_type;                       // "Q4_K_M", as llama-quantize knows it; "COPY": nothing is changed
-  ggml_type output_type = GGML_TYPE_COUNT;     // of the output matrix; GGML_TYPE_COUNT: the mixture's
-  ggml_type embedding_type = GGML_TYPE_COUNT;  // of the token embeddings; likewise
+  std::string file_type;                                        // "Q4_K_M", as llama-quantize knows it
+  ggml_type output_type = GGML_TYPE_COUNT;                      // of the output matrix; GGML_TYPE_COUNT: the mixture's
+  ggml_type embedding_type = GGML_TYPE_COUNT;                   // of the token embeddings; likewise
   std::vector<std::pair<std::string, ggml_type>> tensor_types;  // by regular expression; the first that is found counts
   bool keep_output = false;                                     // leave the output matrix as it is
   bool pure = false;                                            // the mixture's main type for all

@@ -1,6 +1,5 @@
 #include "weights/rows.h"
 
-#include <cmath>
 #include <cstring>
 
 #ifdef COLDSTART_WIDE_QUANTIZATION
@@ -21,6 +20,21 @@ const Kernels* KernelsOf(Instructions instructions) {
   return nullptr;
 }
 #endif
+
+// Whether a block can hold such values, whose scale is F16 or a small number of them. Mostly an infinite scale tells;
+// of values whose third powers are infinite ggml's code finds no scale, and writes zeros without a word.
+bool FitBlocks(ggml_type type, const float* values, int64_t count) {
+  if (!ggml_is_quantized(type) || type == GGML_TYPE_MXFP4) return true;  // its scales are powers of two, of any size
+  constexpr int32_t kMost = 0x4f800000;                                  // the bits of 2^32: no type comes near
+  int32_t largest = 0;
+  for (int64_t i = 0; i < count; ++i) {
+    int32_t bits = 0;
+    std::memcpy(&bits, values + i, sizeof(bits));
+    bits &= 0x7fffffff;
+    largest = bits > largest ? bits : largest;
+  }
+  return largest < kMost;
+}
 
 }  // namespace
 
@@ -68,6 +82,7 @@ bool WidenRow(ggml_type type, const void* source, float* target, int64_t count, 
 
 bool QuantizeRows(ggml_type type, const float* values, int64_t rows, int64_t columns, const float* importance,
                   void* target, Instructions instructions) {
+  if (!FitBlocks(type, values, rows * columns)) return false;
   const size_t bytes = static_cast<size_t>(rows) * ggml_row_size(type, columns);
   bool done = false;
 #ifdef COLDSTART_WIDE_QUANTIZATION

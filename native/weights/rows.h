@@ -23,7 +23,7 @@ bool WidenRow(ggml_type type, const void* source, float* target, int64_t count,
               Instructions instructions = BestInstructions());
 
 // Whole rows to `type`, which may also be F32, F16 or BF16. `importance` has a weight for each column, or is nullptr.
-// False if a scale or a number is NaN or infinite: the values are out of the type's range.
+// False if the values are out of the type's range; the blocks are then unusable, or not written.
 bool QuantizeRows(ggml_type type, const float* values, int64_t rows, int64_t columns, const float* importance,
                   void* target, Instructions instructions = BestInstructions());
 

@@ -71,17 +71,36 @@ class Filler {
     }
   }
 
-  // Called by llama.cpp.
-  void Fill(ggml_tensor* target) {
-    if (workers_.cancelled()) return;
+  // Called by llama.cpp. Throws nothing, and lets llama.cpp go on when loading is given up: it would free what the
+  // threads are writing to.
+  void Fill(ggml_tensor* target) noexcept {
+    try {
+      if (!workers_.cancelled()) Add(target);
+    } catch (...) {
+      workers_.Fail(CurrentError("Loading the model"));
+    }
+  }
+
+  // False when loading was given up.
+  bool Report(const std::function<bool(float)>& on_progress) {
+    const double fraction =
+        static_cast<double>(workers_.done_bytes()) / static_cast<double>(std::max<uint64_t>(1, total_));
+    // Tensors that two layers share are converted for both.
+    if (!on_progress(static_cast<float>(std::min(1.0, fraction)))) workers_.Cancel();
+    return !workers_.cancelled();
+  }
+
+  bool Wait(const std::function<bool(float)>& on_progress) {
+    return workers_.Wait([&](uint64_t) { return Report(on_progress); });
+  }
+
+ private:
+  void Add(ggml_tensor* target) {
     const auto found = tensors_.find(ggml_get_name(target));
     if (found == tensors_.end() || found->second->Bytes() != ggml_nbytes(target)) {
-      // Not thrown: llama.cpp would free the tensors that threads are writing to.
-      workers_.Fail(
-          Error(ErrorCode::kInternal,
-                std::string("llama.cpp asks for ") + ggml_get_name(target) + ", which the model does not have so.",
-                "This is likely a defect of coldstart; please report it with the model's name."));
-      return;
+      throw Error(ErrorCode::kInternal,
+                  std::string("llama.cpp asks for ") + ggml_get_name(target) + ", which the model does not have so.",
+                  "This is likely a defect of coldstart; please report it with the model's name.");
     }
     const ConvertedTensor& tensor = *found->second;
     const bool in_place = target->buffer != nullptr && ggml_backend_buffer_is_host(target->buffer);
@@ -107,20 +126,6 @@ class Filler {
         });
   }
 
-  // False when loading was given up.
-  bool Report(const std::function<bool(float)>& on_progress) {
-    const double fraction =
-        static_cast<double>(workers_.done_bytes()) / static_cast<double>(std::max<uint64_t>(1, total_));
-    // Tensors that two layers share are converted for both.
-    if (!on_progress(static_cast<float>(std::min(1.0, fraction)))) workers_.Cancel();
-    return !workers_.cancelled();
-  }
-
-  bool Wait(const std::function<bool(float)>& on_progress) {
-    return workers_.Wait([&](uint64_t) { return Report(on_progress); });
-  }
-
- private:
   std::unordered_map<std::string, const ConvertedTensor*> tensors_;
   uint64_t total_ = 0;
   Staging staging_;
@@ -138,7 +143,6 @@ ModelPtr LoadConverted(const ModelOptions& options, const Conversion& conversion
   ModelPtr model;
   Filler filler(conversion, threads);
   model = LoadFilled(options, header.get(), [&](ggml_tensor* tensor) {
-    // Also when loading is given up, llama.cpp goes to its end: it would free what the threads are writing to.
     filler.Report(on_progress);
     filler.Fill(tensor);
   });

@@ -153,7 +153,7 @@ function randomMatrix(type: Shape["type"], columns: number, rows: number, random
 
 /** The bits of an F16; numbers too small for a normal one become 0. */
 function halfFloat(value: number): number {
-  const bits = new Uint32Array(new Float32Array([value]).buffer)[0] ?? 0;
+  const bits = bitsOf(value);
   const exponent = ((bits >>> 23) & 0xff) - 127 + 15;
   if (exponent <= 0) return 0;
   return ((bits >>> 16) & 0x8000) | (exponent << 10) | ((bits >>> 13) & 0x3ff);
@@ -161,7 +161,15 @@ function halfFloat(value: number): number {
 
 /** The bits of a BF16: the upper half of an F32. */
 function brainFloat(value: number): number {
-  return (new Uint32Array(new Float32Array([value]).buffer)[0] ?? 0) >>> 16;
+  return bitsOf(value) >>> 16;
+}
+
+const asFloat = new Float32Array(1);
+const asBits = new Uint32Array(asFloat.buffer);
+/** Of an F32. */
+function bitsOf(value: number): number {
+  asFloat[0] = value;
+  return asBits[0] ?? 0;
 }
 
 /** Marsaglia's xorshift32: the same weights everywhere. Numbers from 0 to 1. */
