@@ -10,6 +10,7 @@ import {
   listDevices,
   loadModel,
   planModel,
+  quantizeModel,
   type GenerateOptions,
   type LoadOptions,
   type Model,
@@ -83,6 +84,31 @@ describe("layers on a GPU", () => {
       assert.deepEqual(placement.notes, []);
       return Promise.resolve();
     });
+  });
+
+  it("are quantized on their way there, as a file of the same type loads", async () => {
+    // Dense: llvmpipe crashes on experts in Q4_K, also of a file.
+    const source = path.join(folder, "dense.gguf");
+    writeFileSync(source, randomModel({ ...LARGE, type: F16, width: 256, feedForward: 512 }));
+    const written = path.join(folder, "written.gguf");
+    for (const [type, gpuLayers] of [
+      ["Q4_K_M", "max"],
+      ["Q8_0", 3],
+    ] as const) {
+      await quantizeModel(source, written, { type });
+      const load = { gpuLayers, devices: [gpus[0]!] };
+      const prompt = "a b c d";
+      const expected = await withModel({ path: written, ...load, loadMode: "copy" }, async (model) => ({
+        tokens: (await model.generate(prompt, GREEDY).result).tokens,
+        weights: model.placement.devices.map(({ name, weights }) => [name, weights]),
+      }));
+      await withModel({ path: source, ...load, quantize: type }, async (model) => {
+        assert.deepEqual((await model.generate(prompt, GREEDY).result).tokens, expected.tokens);
+        const weights = model.placement.devices.map((one) => [one.name, one.weights]);
+        assert.deepEqual(weights, expected.weights);
+        assert.deepEqual(model.placement.notes, []);
+      });
+    }
   });
 
   it("take memory of the device, and give it back", async () => {
