@@ -60,7 +60,7 @@ async function readMatrix(file: string): Promise<Buffer> {
     return await readFile(file);
   } catch (cause) {
     throw new ColdstartError("MODEL_NOT_FOUND", `The importance matrix cannot be read: ${(cause as Error).message}.`, {
-      remedy: "Give the path of one that computeImportance() made.",
+      remedy: "Give the path of one that llama-imatrix made.",
       details: { path: file },
       cause,
     });

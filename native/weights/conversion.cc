@@ -72,7 +72,7 @@ void CheckTensor(const ConvertedTensor& tensor, const Recipe& recipe) {
               std::string(ggml_type_name(tensor.to)) + ", which " + recipe.file_type + " has for " + tensor.name +
                   ", needs to know which weights matter" +
                   (recipe.importance.empty() ? "." : ", and " + recipe.importance + " says nothing about these."),
-              "Give an importanceMatrix (computeImportance() makes one), or choose a type with more bits.",
+              "Give an importanceMatrix (llama.cpp's llama-imatrix makes one), or choose a type with more bits.",
               {{"option", std::string("importanceMatrix")}, {"tensor", tensor.name}});
 }
 

@@ -20,7 +20,7 @@ constexpr uint64_t kMostDatasets = 1000;
 
 [[noreturn]] void Refuse(const std::string& path, const std::string& what) {
   throw Error(ErrorCode::kInvalidGguf, path + " is no importance matrix: " + what + ".",
-              "Make one with computeImportance(), or with llama-imatrix in its GGUF format.", {{"path", path}});
+              "Make one with llama-imatrix, in its GGUF format.", {{"path", path}});
 }
 
 class Reader {
