@@ -11,34 +11,34 @@
 
 #include "cuda/device/platform.cuh"
 
+namespace coldstart::cuda {
+
+// A byte in shared memory, as instructions take it: an offset in the shared window of this block, or of another block of the
+// cluster when it comes from an instruction that maps there.
+using SharedAddress = uint32_t;
+
+}  // namespace coldstart::cuda
+
 #if defined(__CUDACC__)
 
 namespace coldstart::cuda {
-
-// A byte in shared memory, as instructions take it: an offset in the shared window, of this block, or of another block of the
-// cluster when it comes from an instruction that maps there.
-struct SharedAddress {
-  uint32_t value;
-
-  __device__ __forceinline__ SharedAddress operator+(uint32_t bytes) const { return {value + bytes}; }
-};
 
 extern __shared__ __align__(1024) unsigned char dynamic_shared[];
 
 // The byte at an offset from the start of the block's dynamic shared memory.
 __device__ __forceinline__ SharedAddress shared_address(uint32_t byte_offset) {
-  return {static_cast<uint32_t>(__cvta_generic_to_shared(dynamic_shared + byte_offset))};
+  return static_cast<SharedAddress>(__cvta_generic_to_shared(dynamic_shared + byte_offset));
 }
 
 // A value of this block's shared memory at an address aligned to its size.
 template <typename V>
 __device__ __forceinline__ V load_shared(SharedAddress address) {
-  return *static_cast<const V*>(__cvta_shared_to_generic(address.value));
+  return *static_cast<const V*>(__cvta_shared_to_generic(address));
 }
 
 template <typename V>
 __device__ __forceinline__ void store_shared(SharedAddress address, const V& value) {
-  *static_cast<V*>(__cvta_shared_to_generic(address.value)) = value;
+  *static_cast<V*>(__cvta_shared_to_generic(address)) = value;
 }
 
 // A view of T from a byte offset on. All indices count elements of T.
