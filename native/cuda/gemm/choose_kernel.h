@@ -1,0 +1,19 @@
+// Which kernel computes a problem. Pure: the same answer for the same arguments, without a GPU.
+#pragma once
+
+#include <vector>
+
+#include "cuda/gemm/problem.h"
+
+namespace coldstart::cuda {
+
+// The plan by which RunGemm computes a problem.
+GemmPlan ChooseKernel(const GemmProblem& problem, const GemmDevice& device);
+
+// Whether a plan computes this problem on this device.
+bool SuitsProblem(const GemmPlan& plan, const GemmProblem& problem, const GemmDevice& device);
+
+// All plans that compute it, for measuring.
+std::vector<GemmPlan> SuitablePlans(const GemmProblem& problem, const GemmDevice& device);
+
+}  // namespace coldstart::cuda

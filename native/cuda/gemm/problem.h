@@ -1,0 +1,69 @@
+// What a matrix multiplication is asked to do, and how it will be done. Plain data: nothing here needs a GPU or CUDA's headers.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+namespace coldstart::cuda {
+
+enum class Element { kF32, kF16, kBf16 };
+
+constexpr int BytesOf(Element element) { return element == Element::kF32 ? 4 : 2; }
+
+// A matrix for each member of a batch: at `base` plus `stride` elements times the member's index or, where `pointers` is not null, at
+// pointers[index], which lie in the device's memory. Column-major: element (row, column) is row + column * ld elements further.
+struct Matrices {
+  const void* base = nullptr;
+  const void* const* pointers = nullptr;
+  int64_t ld = 0;
+  int64_t stride = 0;
+};
+
+// C = alpha * op(A) * op(B) + beta * C for each member of the batch, with op(A) of m x k, op(B) of k x n and C of m x n elements.
+// Sums are F32 at least. Where beta is 0, what is in C is not read.
+struct GemmProblem {
+  bool transpose_a = false;
+  bool transpose_b = false;
+  int m = 0;
+  int n = 0;
+  int k = 0;
+  int batch = 1;
+  float alpha = 1;
+  float beta = 0;
+  Element type_ab = Element::kF32;
+  Element type_c = Element::kF32;
+  bool tf32 = false;  // factors of F32 may be rounded to TF32
+  Matrices a;
+  Matrices b;
+  Matrices c;  // written
+};
+
+// The GPU it runs on.
+struct GemmDevice {
+  int compute_capability = 0;  // 90 for 9.0
+  int multiprocessors = 0;
+  int shared_bytes_per_block = 0;  // at most, where asked for
+  bool has_tensor_maps = false;    // the kernels for sm_90a are in this build, and the driver makes tensor maps
+  size_t workspace_bytes = 0;
+};
+
+enum class GemmKind {
+  kNothing,  // m, n or batch is 0
+  kSimt,     // F32 arithmetic of the ordinary cores; any types and strides
+  kMma,      // tensor cores by warp (sm_75), any strides; asynchronous copies (sm_80) where pointers and strides are multiples of 16
+  kWgmma,    // tensor cores by warpgroup with bulk copies (sm_90a)
+};
+
+// How a problem will be computed.
+struct GemmPlan {
+  GemmKind kind = GemmKind::kNothing;
+  int tile_m = 0;
+  int tile_n = 0;
+  // Each sum over k in this many parts: for kMma, in the workspace and added up by a second kernel; for kWgmma, by the blocks of a
+  // cluster, which add up their parts through shared memory.
+  int splits = 1;
+  bool asynchronous = false;  // kMma: bulk of the loads by cp.async
+  int cluster = 1;            // kWgmma: blocks, neighbours along m, that share their part of B (where splits is 1)
+};
+
+}  // namespace coldstart::cuda
