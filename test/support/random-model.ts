@@ -100,7 +100,7 @@ export function randomModel(shape: Shape): Buffer {
 }
 
 /** Control tokens, the 256 bytes, then words of letters. */
-function vocabularyMetadata(size: number): GgufEntry[] {
+export function vocabularyMetadata(size: number): GgufEntry[] {
   const tokens = ["<unk>", "<s>", "</s>"];
   const types = [2, 3, 3];
   for (let byte = 0; byte < 256; byte++) {
