@@ -1,0 +1,48 @@
+// Kernels that run on the CPU, as native/testing/cuda_*.cc register them in coldstart_cuda_emulation.node. A file for each kernel
+// says what it adds:
+//
+//   interface Quantize { quantize(type: string, values: Float32Array, out: Uint8Array): number; }
+//   const { quantize } = emulation as unknown as Quantize;
+
+import fs from "node:fs";
+import { createRequire } from "node:module";
+
+/** Of an Error, when a kernel did what a GPU leaves undefined. */
+export type Fault =
+  "race" | "uninitialized" | "out of bounds" | "misaligned" | "deadlock" | "divergence" | "missing fence" | "misuse";
+
+export interface Emulation {
+  /** Of the order in which threads run, in all launches that follow. */
+  setSeed(seed: number): void;
+}
+
+const file = new URL("../../build/testing/coldstart_cuda_emulation.node", import.meta.url);
+
+/** Undefined where it is not built (systems other than Linux). */
+export const emulation = (fs.existsSync(file) ? createRequire(import.meta.url)(file.pathname) : undefined) as Emulation;
+
+/** A test that needs the emulation, with a seed of its own in each run, which its failure names. */
+export function cudaTest(title: string, body: (random: () => number) => void | Promise<void>): void {
+  it(title, async function () {
+    if (emulation === undefined) return this.skip();
+    const seed = Number(process.env.COLDSTART_TEST_SEED ?? Math.floor(Math.random() * 2 ** 31));
+    emulation.setSeed(seed);
+    try {
+      await body(uniform(seed));
+    } catch (error) {
+      if (error instanceof Error) error.message += ` [COLDSTART_TEST_SEED=${seed}]`;
+      throw error;
+    }
+  });
+}
+
+/** Numbers from 0 to 1, all 32 bits of them drawn (mulberry32). */
+function uniform(seed: number): () => number {
+  let state = seed >>> 0;
+  return () => {
+    state = (state + 0x6d2b79f5) >>> 0;
+    let mixed = Math.imul(state ^ (state >>> 15), state | 1);
+    mixed ^= mixed + Math.imul(mixed ^ (mixed >>> 7), mixed | 61);
+    return ((mixed ^ (mixed >>> 14)) >>> 0) / 2 ** 32;
+  };
+}
