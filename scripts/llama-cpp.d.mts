@@ -16,3 +16,7 @@ export function ensureLlamaCpp(options?: {
   repository?: string | undefined;
   log?: (line: string) => void;
 }): Promise<"present" | "fetched">;
+export const packedSourceMark: {
+  file: string;
+  content(release?: string, patchFolder?: string): string;
+};

@@ -62,6 +62,13 @@ function refuseToLoseEdits(directory) {
   throw new Error(`${directory} has changes of yours. Move it away and run this again.`);
 }
 
+/** A folder of sources without git, as scripts/gpu-kit.mjs packs it, says in a file which they are. */
+export const packedSourceMark = {
+  file: ".coldstart-source",
+  content: (release = readPin().release, patchFolder = path.join(root, "patches")) =>
+    `${release}\n${readPatches(patchFolder).hash}\n`,
+};
+
 /**
  * Makes `directory` hold `pin.release` with the patches of `patchFolder`. Does nothing when it already does.
  * Replaces a checkout of another release or with other patches, but only after the new one is complete.
@@ -76,6 +83,9 @@ export async function ensureLlamaCpp({
 } = {}) {
   const patches = readPatches(patchFolder);
   if (installedRelease(directory) === pin.release && readMark(directory).patches === patches.hash) return "present";
+  const mark = path.join(directory, packedSourceMark.file);
+  if (fs.existsSync(mark) && fs.readFileSync(mark, "utf8") === packedSourceMark.content(pin.release, patchFolder))
+    return "present";
   if (fs.existsSync(directory) && !fs.existsSync(path.join(directory, ".git"))) {
     throw new Error(`${directory} exists and is not a git checkout. Move it away and run this again.`);
   }
