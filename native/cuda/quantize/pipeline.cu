@@ -1,0 +1,186 @@
+#include "cuda/quantize/pipeline.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "cuda/quantize/quantize.h"
+
+namespace coldstart::cuda {
+
+namespace {
+
+double Seconds(cudaEvent_t from, cudaEvent_t to) {
+  float milliseconds = 0;
+  return cudaEventElapsedTime(&milliseconds, from, to) == cudaSuccess ? 1e-3 * static_cast<double>(milliseconds) : 0;
+}
+
+}  // namespace
+
+const char* PipelineTimes::Bound() const {
+  const double most = std::max({copy_in, quantize, copy_out});
+  if (most < 0.5 * total) return "the source";
+  return most == copy_in ? "copying in" : most == quantize ? "quantizing" : "copying out";
+}
+
+std::unique_ptr<QuantizePipeline> QuantizePipeline::Create(const PipelineOptions& options, std::string* why) {
+  const BlockLayout layout = LayoutOf(options.to);
+  if (!IsFloat(options.from) || !IsQuantized(options.to) || options.columns <= 0 || options.columns % layout.values != 0 ||
+      options.max_rows <= 0 || options.slots < 1 || options.slots > 64) {
+    *why = "Such rows cannot be quantized on a GPU";
+    return nullptr;
+  }
+  int devices = 0;
+  cudaError_t error = cudaGetDeviceCount(&devices);
+  if (error != cudaSuccess || options.device < 0 || options.device >= devices) {
+    *why = error != cudaSuccess ? cudaGetErrorString(error) : "There is no such GPU";
+    return nullptr;
+  }
+  std::unique_ptr<QuantizePipeline> pipeline(new QuantizePipeline(options));
+  error = pipeline->Prepare();
+  if (error != cudaSuccess) {
+    *why = cudaGetErrorString(error);
+    static_cast<void>(cudaGetLastError());  // else the next call of somebody else would report it
+    return nullptr;
+  }
+  return pipeline;
+}
+
+cudaError_t QuantizePipeline::Prepare() {
+  const OnDevice device(options_.device);
+  if (device.error() != cudaSuccess) return device.error();
+  for (Stream* stream : {&copy_in_, &quantize_, &copy_out_}) {
+    if (const cudaError_t error = MakeStream(stream); error != cudaSuccess) return error;
+  }
+  slots_.resize(static_cast<size_t>(options_.slots));
+  const size_t in = BytesIn(options_.max_rows);
+  const size_t out = kHeader + BytesOut(options_.max_rows);
+  for (Slot& slot : slots_) {
+    for (PinnedMemory* memory : {&slot.in, &slot.out}) {
+      if (const cudaError_t error = Allocate(memory == &slot.in ? in : out, memory); error != cudaSuccess) return error;
+    }
+    for (DeviceMemory* memory : {&slot.device_in, &slot.device_out}) {
+      if (const cudaError_t error = Allocate(memory == &slot.device_in ? in : out, memory); error != cudaSuccess) return error;
+    }
+    for (Event* event : {&slot.copy_in_from, &slot.copy_in_to, &slot.quantize_from, &slot.quantize_to, &slot.copy_out_from,
+                         &slot.copy_out_to}) {
+      if (const cudaError_t error = MakeEvent(event); error != cudaSuccess) return error;
+    }
+  }
+  return cudaSuccess;
+}
+
+QuantizePipeline::~QuantizePipeline() {
+  const OnDevice device(options_.device);
+  // What is on its way uses the slots' memory.
+  for (const Stream* stream : {&copy_in_, &quantize_, &copy_out_}) {
+    if (*stream) static_cast<void>(cudaStreamSynchronize(stream->get()));
+  }
+  slots_.clear();
+}
+
+size_t QuantizePipeline::BytesIn(int64_t rows) const {
+  return static_cast<size_t>(rows * options_.columns) * LayoutOf(options_.from).bytes;
+}
+
+size_t QuantizePipeline::BytesOut(int64_t rows) const {
+  const BlockLayout layout = LayoutOf(options_.to);
+  return static_cast<size_t>(rows * (options_.columns / layout.values)) * layout.bytes;
+}
+
+QuantizePipeline::Filling QuantizePipeline::Acquire(bool wait) {
+  std::unique_lock lock(mutex_);
+  while (true) {
+    bool will_be_free = false;
+    for (size_t i = 0; i < slots_.size(); ++i) {
+      if (slots_[i].state == State::kFree) {
+        slots_[i].state = State::kFilling;
+        return {static_cast<int>(i), slots_[i].in.get(), BytesIn(options_.max_rows)};
+      }
+      will_be_free |= slots_[i].state != State::kFilling;
+    }
+    if (!wait || !will_be_free) return {};
+    changed_.wait(lock);
+  }
+}
+
+cudaError_t QuantizePipeline::Start(Slot& slot) {
+  const OnDevice device(options_.device);
+  const size_t bytes_out = kHeader + BytesOut(slot.rows);
+  cudaError_t error = device.error();
+  const auto then = [&error](cudaError_t next) { error = error == cudaSuccess ? next : error; };
+  then(cudaEventRecord(slot.copy_in_from.get(), copy_in_.get()));
+  then(cudaMemcpyAsync(slot.device_in.get(), slot.in.get(), BytesIn(slot.rows), cudaMemcpyHostToDevice, copy_in_.get()));
+  then(cudaEventRecord(slot.copy_in_to.get(), copy_in_.get()));
+
+  then(cudaStreamWaitEvent(quantize_.get(), slot.copy_in_to.get()));
+  then(cudaMemsetAsync(slot.device_out.get(), 0, sizeof(uint32_t), quantize_.get()));
+  then(cudaEventRecord(slot.quantize_from.get(), quantize_.get()));
+  if (error == cudaSuccess) {
+    error = Quantize(options_.from, options_.to, slot.device_in.get(), slot.device_out.get() + kHeader,
+                     slot.rows * options_.columns, reinterpret_cast<uint32_t*>(slot.device_out.get()), quantize_.get());
+  }
+  then(cudaEventRecord(slot.quantize_to.get(), quantize_.get()));
+
+  then(cudaStreamWaitEvent(copy_out_.get(), slot.quantize_to.get()));
+  then(cudaEventRecord(slot.copy_out_from.get(), copy_out_.get()));
+  then(cudaMemcpyAsync(slot.out.get(), slot.device_out.get(), bytes_out, cudaMemcpyDeviceToHost, copy_out_.get()));
+  then(cudaEventRecord(slot.copy_out_to.get(), copy_out_.get()));
+  return error;
+}
+
+cudaError_t QuantizePipeline::Submit(int slot, int64_t rows, uint64_t tag) {
+  const std::lock_guard lock(mutex_);
+  if (slot < 0 || static_cast<size_t>(slot) >= slots_.size() || rows <= 0 || rows > options_.max_rows ||
+      slots_[static_cast<size_t>(slot)].state != State::kFilling) {
+    return cudaErrorInvalidValue;
+  }
+  Slot& chunk = slots_[static_cast<size_t>(slot)];
+  chunk.rows = rows;
+  chunk.tag = tag;
+  if (!started_) {
+    started_ = true;
+    first_ = std::chrono::steady_clock::now();
+  }
+  const cudaError_t error = Start(chunk);
+  if (error != cudaSuccess) return error;  // it may be released
+  chunk.state = State::kSubmitted;
+  submitted_.push_back(slot);
+  return cudaSuccess;
+}
+
+QuantizePipeline::Result QuantizePipeline::Collect() {
+  std::unique_lock lock(mutex_);
+  if (submitted_.empty()) return {};
+  const int index = submitted_.front();
+  submitted_.pop_front();
+  Slot& slot = slots_[static_cast<size_t>(index)];
+  slot.state = State::kCollected;
+  lock.unlock();
+  const cudaError_t error = cudaEventSynchronize(slot.copy_out_to.get());
+  lock.lock();
+  Result result{index, slot.tag, slot.rows, slot.out.get() + kHeader, BytesOut(slot.rows), 0, error};
+  if (error != cudaSuccess) return result;
+  result.refusals = *reinterpret_cast<const uint32_t*>(slot.out.get());
+  times_.copy_in += Seconds(slot.copy_in_from.get(), slot.copy_in_to.get());
+  times_.quantize += Seconds(slot.quantize_from.get(), slot.quantize_to.get());
+  times_.copy_out += Seconds(slot.copy_out_from.get(), slot.copy_out_to.get());
+  times_.total = std::chrono::duration<double>(std::chrono::steady_clock::now() - first_).count();
+  times_.bytes_in += BytesIn(slot.rows);
+  times_.bytes_out += result.bytes;
+  return result;
+}
+
+void QuantizePipeline::Release(int slot) {
+  const std::lock_guard lock(mutex_);
+  if (slot < 0 || static_cast<size_t>(slot) >= slots_.size()) return;
+  State& state = slots_[static_cast<size_t>(slot)].state;
+  if (state == State::kFilling || state == State::kCollected) state = State::kFree;
+  changed_.notify_all();
+}
+
+PipelineTimes QuantizePipeline::times() const {
+  const std::lock_guard lock(mutex_);
+  return times_;
+}
+
+}  // namespace coldstart::cuda
