@@ -233,34 +233,33 @@ void Machine::CheckEnd() {
   }
 }
 
-Block* Machine::BlockOf(uint32_t address, uint32_t* offset) {
+Block* Machine::BlockOf(Thread* by, uint32_t address, uint32_t* offset) {
   const uint32_t mapped = address >> 24;
-  Block* block = mapped == 0 ? self_->block : mapped <= blocks_.size() ? &blocks_[mapped - 1] : nullptr;
-  if (block == nullptr)
-    Fail(Fault::kOutOfBounds, "no block of this cluster has the shared address " + std::to_string(address));
+  Block* block = mapped == 0 ? by->block : mapped <= blocks_.size() ? &blocks_[mapped - 1] : nullptr;
+  if (block == nullptr) Fail(Fault::kOutOfBounds, "no block of this cluster has the shared address " + std::to_string(address));
   *offset = (address & 0xffffff) - kSharedStart;
+  if (block != by->block && block->running == 0) {
+    Fail(Fault::kMisuse, "shared memory of block " + NameOf(block->index) + ", which has ended");
+  }
   return block;
 }
 
-unsigned char* Machine::Reach(uint32_t address, uint32_t bytes, Touch touch, const Location& where) {
-  return ReachAs(address, bytes, touch, self_->view.actor, self_->view.now, false, where);
+unsigned char* Machine::Reach(Thread* by, uint32_t address, uint32_t bytes, Touch touch, const Location& where) {
+  return ReachAs(by, by->view.actor, by->view.now, address, bytes, touch, where);
 }
 
-unsigned char* Machine::ReachAs(uint32_t address, uint32_t bytes, Touch touch, uint32_t actor, uint32_t time,
-                                bool by_proxy, const Location& where) {
+unsigned char* Machine::ReachAs(Thread* by, uint32_t agent, uint32_t time, uint32_t address, uint32_t bytes, Touch touch,
+                                const Location& where) {
   uint32_t offset = 0;
-  Block* block = BlockOf(address, &offset);
+  Block* block = BlockOf(by, address, &offset);
   if (offset > block->shared.size() || bytes > block->shared.size() - offset) {
-    Fail(Fault::kOutOfBounds,
-         "bytes " + std::to_string(static_cast<int32_t>(offset)) + " to " +
-             std::to_string(static_cast<int64_t>(static_cast<int32_t>(offset)) + bytes - 1) +
-             " of shared memory, which has " + std::to_string(block->shared.size()),
-         where);
+    const auto first = static_cast<int32_t>(offset);
+    throw Failure(Fault::kOutOfBounds, actors_.name(agent) + ": bytes " + std::to_string(first) + " to " +
+                                           std::to_string(static_cast<int64_t>(first) + bytes - 1) +
+                                           " of shared memory, which has " + std::to_string(block->shared.size()) + " (" +
+                                           emulation::NameOf(where) + ")");
   }
-  if (block != self_->block && block->running == 0) {
-    Fail(Fault::kMisuse, "shared memory of block " + NameOf(block->index) + ", which has ended", where);
-  }
-  block->detector->Check(offset, bytes, {touch, actor, time, &self_->view, by_proxy, where});
+  block->detector->Check(offset, bytes, {touch, agent, time, &by->view, actors_.by_proxy[agent] != 0, where});
   return block->shared.data() + offset;
 }
 

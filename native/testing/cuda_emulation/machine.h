@@ -131,14 +131,13 @@ class Machine {
   // Work that is done when every thread waits (or sooner): copies that nobody has asked for yet.
   void Later(std::function<void()> work) { later_.push_back(std::move(work)); }
 
-  // An access of shared memory by the running thread: checked, and where it is. `address` may be of another block of
-  // the cluster.
-  unsigned char* Reach(uint32_t address, uint32_t bytes, Touch touch, const Location& where);
-  // The same for one that someone else does on the running thread's behalf.
-  unsigned char* ReachAs(uint32_t address, uint32_t bytes, Touch touch, uint32_t actor, uint32_t time, bool by_proxy,
+  // An access of shared memory by a thread: checked, and where it is. `address` may be of another block of the cluster.
+  unsigned char* Reach(Thread* by, uint32_t address, uint32_t bytes, Touch touch, const Location& where);
+  // The same for one that an agent does on the thread's behalf, which is ordered after what the thread knows now.
+  unsigned char* ReachAs(Thread* by, uint32_t agent, uint32_t time, uint32_t address, uint32_t bytes, Touch touch,
                          const Location& where);
   // Only where it is.
-  Block* BlockOf(uint32_t address, uint32_t* offset);
+  Block* BlockOf(Thread* by, uint32_t address, uint32_t* offset);
 
   ThreadBarrier& cluster_barrier() { return cluster_barrier_; }
   // How often it was passed, and what was known then.

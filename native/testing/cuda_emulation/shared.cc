@@ -24,17 +24,17 @@ void CheckAligned(uint32_t address, uint32_t bytes, const Location& where) {
 
 const unsigned char* ReadShared(uint32_t address, uint32_t bytes, const Location& where) {
   CheckAligned(address, bytes, where);
-  return Machine::current()->Reach(address, bytes, Touch::kRead, where);
+  return Machine::current()->Reach(Machine::self(), address, bytes, Touch::kRead, where);
 }
 
 unsigned char* WriteShared(uint32_t address, uint32_t bytes, const Location& where) {
   CheckAligned(address, bytes, where);
-  return Machine::current()->Reach(address, bytes, Touch::kWrite, where);
+  return Machine::current()->Reach(Machine::self(), address, bytes, Touch::kWrite, where);
 }
 
 unsigned char* ChangeShared(uint32_t address, uint32_t bytes, const Location& where) {
   CheckAligned(address, bytes, where);
-  return Machine::current()->Reach(address, bytes, Touch::kAtomic, where);
+  return Machine::current()->Reach(Machine::self(), address, bytes, Touch::kAtomic, where);
 }
 
 uint32_t AddressOf(uint32_t byte_offset) { return kSharedStart + byte_offset; }
