@@ -1,0 +1,2 @@
+// The emulated side of cuda/device/mbarrier.cuh is in mbarrier.cc.
+#pragma once

@@ -1,0 +1,2 @@
+// The emulated side of cuda/device/mma.cuh is in mma.cc.
+#pragma once
