@@ -41,7 +41,7 @@ __device__ void StoreMatrix2Transposed(SharedAddress row, const uint32_t (&regis
 //     b[0]: row lane % 4, column group; b[1]: 4 rows further
 // The products are exact; their sum with d is rounded at least as well as in F32 with truncation, in an order that is not defined.
 __device__ void MultiplyF16K8(float (&d)[4], const uint32_t (&a)[2], uint32_t b);                   // sm_75
-__device__ void MultiplyF16(float (&d)[4], const uint32_t (&a)[4], const uint32_t (&b)[2]);         // sm_80, K = 16
+__device__ void MultiplyF16(float (&d)[4], const uint32_t (&a)[4], const uint32_t (&b)[2]);         // K = 16; on sm_75 two of K = 8
 __device__ void MultiplyBf16(float (&d)[4], const uint32_t (&a)[4], const uint32_t (&b)[2]);        // sm_80, K = 16
 __device__ void MultiplyTf32(float (&d)[4], const uint32_t (&a)[4], const uint32_t (&b)[2]);        // sm_80, K = 8
 
@@ -108,7 +108,12 @@ COLDSTART_MULTIPLY(MultiplyF16, "m16n8k16.row.col.f32.f16.f16.f32")
 COLDSTART_MULTIPLY(MultiplyBf16, "m16n8k16.row.col.f32.bf16.bf16.f32")
 COLDSTART_MULTIPLY(MultiplyTf32, "m16n8k8.row.col.f32.tf32.tf32.f32")
 #else
-__device__ inline void MultiplyF16(float (&)[4], const uint32_t (&)[4], const uint32_t (&)[2]) {}
+__device__ inline void MultiplyF16(float (&d)[4], const uint32_t (&a)[4], const uint32_t (&b)[2]) {
+  const uint32_t first[2] = {a[0], a[1]};
+  const uint32_t second[2] = {a[2], a[3]};
+  MultiplyF16K8(d, first, b[0]);
+  MultiplyF16K8(d, second, b[1]);
+}
 __device__ inline void MultiplyBf16(float (&)[4], const uint32_t (&)[4], const uint32_t (&)[2]) {}
 __device__ inline void MultiplyTf32(float (&)[4], const uint32_t (&)[4], const uint32_t (&)[2]) {}
 #endif

@@ -1,6 +1,7 @@
 // Which kernel computes a problem. Pure: the same answer for the same arguments, without a GPU.
 #pragma once
 
+#include <string>
 #include <vector>
 
 #include "cuda/gemm/problem.h"
@@ -15,5 +16,11 @@ bool SuitsProblem(const GemmPlan& plan, const GemmProblem& problem, const GemmDe
 
 // All plans that compute it, for measuring.
 std::vector<GemmPlan> SuitablePlans(const GemmProblem& problem, const GemmDevice& device);
+
+// Whether it may be the fastest, as far as an estimate can tell.
+bool IsWorthMeasuring(const GemmPlan& plan, const GemmProblem& problem, const GemmDevice& device);
+
+// "wgmma 128x256 cluster 2", "mma 64x32 splits 4": for people, and for tests to choose by.
+std::string NameOf(const GemmPlan& plan);
 
 }  // namespace coldstart::cuda

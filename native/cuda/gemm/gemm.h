@@ -35,10 +35,9 @@ cudaError_t RunTriangularSolve(const TriangularProblem& problem, cudaStream_t st
 
 // One for each kind of kernel, in files of their own so that they compile apart.
 cudaError_t RunSimtGemm(const GemmProblem& problem, cudaStream_t stream);
-cudaError_t RunMmaGemm(const GemmProblem& problem, const GemmPlan& plan, void* workspace, cudaStream_t stream);
+cudaError_t RunMmaGemmF16(const GemmProblem& problem, const GemmPlan& plan, void* workspace, cudaStream_t stream);
+cudaError_t RunMmaGemmBf16(const GemmProblem& problem, const GemmPlan& plan, void* workspace, cudaStream_t stream);
+cudaError_t RunMmaGemmF32(const GemmProblem& problem, const GemmPlan& plan, void* workspace, cudaStream_t stream);
 cudaError_t RunWgmmaGemm(const GemmProblem& problem, const GemmPlan& plan, const GemmDevice& device, cudaStream_t stream);
-
-// Whether this build has the kernels for sm_90a.
-bool WgmmaIsBuilt();
 
 }  // namespace coldstart::cuda

@@ -38,19 +38,19 @@ struct GemmProblem {
   Matrices c;  // written
 };
 
-// The GPU it runs on.
+// The GPU it runs on, and the code for it in this build.
 struct GemmDevice {
   int compute_capability = 0;  // 90 for 9.0
+  int compiled_for = 0;        // the architecture of the code that runs on it, which may be an earlier one
   int multiprocessors = 0;
-  int shared_bytes_per_block = 0;  // at most, where asked for
-  bool has_tensor_maps = false;    // the kernels for sm_90a are in this build, and the driver makes tensor maps
+  bool has_wgmma = false;  // the code is for sm_90a, and the driver makes tensor maps
   size_t workspace_bytes = 0;
 };
 
 enum class GemmKind {
   kNothing,  // m, n or batch is 0
   kSimt,     // F32 arithmetic of the ordinary cores; any types and strides
-  kMma,      // tensor cores by warp (sm_75), any strides; asynchronous copies (sm_80) where pointers and strides are multiples of 16
+  kMma,      // tensor cores by warp (sm_75; BF16 and TF32 sm_80), any strides
   kWgmma,    // tensor cores by warpgroup with bulk copies (sm_90a)
 };
 
@@ -62,7 +62,7 @@ struct GemmPlan {
   // Each sum over k in this many parts: for kMma, in the workspace and added up by a second kernel; for kWgmma, by the blocks of a
   // cluster, which add up their parts through shared memory.
   int splits = 1;
-  bool asynchronous = false;  // kMma: bulk of the loads by cp.async
+  bool asynchronous = false;  // kMma: loads by cp.async (sm_80)
   int cluster = 1;            // kWgmma: blocks, neighbours along m, that share their part of B (where splits is 1)
 };
 

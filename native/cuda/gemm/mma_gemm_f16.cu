@@ -1,0 +1,9 @@
+#include "cuda/gemm/mma_launch.cuh"
+
+namespace coldstart::cuda {
+
+cudaError_t RunMmaGemmF16(const GemmProblem& problem, const GemmPlan& plan, void* workspace, cudaStream_t stream) {
+  return RunMmaOf<Element::kF16>(problem, plan, workspace, stream);
+}
+
+}  // namespace coldstart::cuda
