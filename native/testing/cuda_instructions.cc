@@ -1,7 +1,6 @@
-// The cases of cuda/testing/instructions.cuh, emulated. What the emulation makes of an instruction is what the comments say of it,
-// and on a GPU instructions_check.cu says whether the hardware agrees.
+// The cases of cuda/testing/instructions.cuh, emulated. What the emulation makes of an instruction is what the comments
+// say of it, and on a GPU instructions_check.cu says whether the hardware agrees.
 #include "cuda/testing/instructions.cuh"
-
 #include "testing/cuda_emulation_addon.h"
 
 namespace coldstart::cuda {

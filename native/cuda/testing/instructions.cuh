@@ -1,6 +1,6 @@
-// Does each instruction mean what the comments of cuda/device/ say? Every case runs a small kernel and compares with those comments,
-// written out as loops. The same cases run on a GPU (instructions_check.cu) and in the emulation (native/testing/cuda_instructions.cc):
-// where both pass, the emulation's meaning is the hardware's.
+// Does each instruction mean what the comments of cuda/device/ say? Every case runs a small kernel and compares with
+// those comments, written out as loops. The same cases run on a GPU (instructions_check.cu) and in the emulation
+// (native/testing/cuda_instructions.cc): where both pass, the emulation's meaning is the hardware's.
 //
 // All numbers are small integers, so that sums are exact in any order.
 #pragma once
@@ -67,7 +67,9 @@ class Random {
     state_ = state_ * 1664525u + 1013904223u;
     return state_ >> 8 ^ state_ << 13;
   }
-  int Integer(int least, int most) { return least + static_cast<int>(Next() % static_cast<uint32_t>(most - least + 1)); }
+  int Integer(int least, int most) {
+    return least + static_cast<int>(Next() % static_cast<uint32_t>(most - least + 1));
+  }
 
  private:
   uint32_t state_;
@@ -95,7 +97,8 @@ inline uint32_t FloatBits(int value) {
 
 template <typename A, typename B>
 std::string Differs(const char* what, size_t i, A got, B expected) {
-  return std::string(what) + " " + std::to_string(i) + ": " + std::to_string(got) + " instead of " + std::to_string(expected);
+  return std::string(what) + " " + std::to_string(i) + ": " + std::to_string(got) + " instead of " +
+         std::to_string(expected);
 }
 
 }  // namespace coldstart::cuda::instructions

@@ -5,7 +5,8 @@
 
 namespace coldstart::cuda::instructions {
 
-// --- cp.async --------------------------------------------------------------------------------------------------------------
+// --- cp.async
+// --------------------------------------------------------------------------------------------------------------
 
 constexpr uint32_t kCopyThreads = 96;
 
@@ -33,20 +34,20 @@ inline std::string CheckAsyncCopies(uint32_t seed) {
   Random random(seed);
   Memory<unsigned char> values(32 * kCopyThreads), out(32 * kCopyThreads);
   for (size_t i = 0; i < values.size(); ++i) values[i] = static_cast<unsigned char>(random.Next());
-  const std::string error = Finish(launch(CopyAsync, Launch{1, kCopyThreads, values.size()}, values.data(), out.data()));
+  const std::string error =
+      Finish(launch(CopyAsync, Launch{1, kCopyThreads, values.size()}, values.data(), out.data()));
   if (!error.empty()) return error;
   for (size_t i = 0; i < out.size(); ++i) {
     const size_t thread = i / 32, byte = i % 32;
-    const bool is_valid = byte < 16   ? byte < thread % 17
-                          : byte < 24 ? byte - 16 < thread % 9
-                                      : byte - 24 < thread % 5;
+    const bool is_valid = byte < 16 ? byte < thread % 17 : byte < 24 ? byte - 16 < thread % 9 : byte - 24 < thread % 5;
     const int expected = byte >= 28 ? 1 : is_valid ? values[i] : 0;
     if (out[i] != expected) return Differs("byte", i, static_cast<int>(out[i]), expected);
   }
   return "";
 }
 
-// --- bar.sync --------------------------------------------------------------------------------------------------------------
+// --- bar.sync
+// --------------------------------------------------------------------------------------------------------------
 
 // Warps 0 and 2, and warps 1 and 3, exchange values, each pair at a barrier of its own, several times.
 static __global__ void NamedBarriers(uint32_t* out) {
@@ -72,7 +73,8 @@ inline std::string CheckNamedBarriers(uint32_t) {
   return "";
 }
 
-// --- cp.async.bulk.tensor ----------------------------------------------------------------------------------------------------
+// --- cp.async.bulk.tensor
+// ----------------------------------------------------------------------------------------------------
 
 struct BoxCase {
   TensorElement element;
@@ -82,8 +84,8 @@ struct BoxCase {
 };
 
 // One box to shared memory, from there to `out` as it lies, and, by the other map, to a tensor of the same shape.
-static __global__ void MoveBox(const __grid_constant__ TensorMap from, const __grid_constant__ TensorMap to, int x, int y, int z,
-                               uint32_t bytes, unsigned char* out) {
+static __global__ void MoveBox(const __grid_constant__ TensorMap from, const __grid_constant__ TensorMap to, int x,
+                               int y, int z, uint32_t bytes, unsigned char* out) {
   const uint32_t barrier_at = bytes;
   const SharedArray<unsigned char> shared(0);
   const SharedAddress barrier = shared_address(barrier_at);
@@ -131,15 +133,16 @@ inline std::string CheckBox(const BoxCase& box_case, Random* random) {
   if (!MakeTensorMap(shape, &to)) return "no map of the stored";
   const uint32_t bytes = box_case.box[0] * box_case.box[1] * box_case.box[2] * element_bytes;
   Memory<unsigned char> out(bytes);
-  const std::string error = Finish(launch(MoveBox, Launch{1, 64, bytes + 8}, from, to, box_case.x, box_case.y, box_case.z, bytes, out.data()));
+  const std::string error = Finish(
+      launch(MoveBox, Launch{1, 64, bytes + 8}, from, to, box_case.x, box_case.y, box_case.z, bytes, out.data()));
   if (!error.empty()) return error;
   std::vector<unsigned char> expected(stored.size(), 0xff);
   uint32_t place = 0;
   for (uint32_t k = 0; k < box_case.box[2]; ++k) {
     for (uint32_t j = 0; j < box_case.box[1]; ++j) {
       for (uint32_t i = 0; i < box_case.box[0] * element_bytes; ++i, ++place) {
-        const int64_t x = box_case.x + static_cast<int64_t>(i / element_bytes), y = box_case.y + static_cast<int64_t>(j),
-                      z = box_case.z + static_cast<int64_t>(k);
+        const int64_t x = box_case.x + static_cast<int64_t>(i / element_bytes),
+                      y = box_case.y + static_cast<int64_t>(j), z = box_case.z + static_cast<int64_t>(k);
         const bool inside = x >= 0 && y >= 0 && z >= 0 && x < static_cast<int64_t>(kExtent[0]) &&
                             y < static_cast<int64_t>(kExtent[1]) && z < static_cast<int64_t>(kExtent[2]);
         const size_t at = inside ? static_cast<size_t>(z) * plane + static_cast<size_t>(y) * row +
@@ -147,14 +150,16 @@ inline std::string CheckBox(const BoxCase& box_case, Random* random) {
                                  : 0;
         const int loaded = inside ? tensor[at] : 0;
         // Piece p of row r lies where piece p ^ (r % 8) would.
-        const uint32_t lies = box_case.swizzled ? place / 128 * 128 + ((place / 16 % 8) ^ (place / 128 % 8)) * 16 + place % 16 : place;
+        const uint32_t lies =
+            box_case.swizzled ? place / 128 * 128 + ((place / 16 % 8) ^ (place / 128 % 8)) * 16 + place % 16 : place;
         if (out[lies] != loaded) return Differs("byte of the box", place, static_cast<int>(out[lies]), loaded);
         if (inside) expected[at] = static_cast<unsigned char>(loaded ^ 0x11);
       }
     }
   }
   for (size_t i = 0; i < expected.size(); ++i) {
-    if (stored[i] != expected[i]) return Differs("stored byte", i, static_cast<int>(stored[i]), static_cast<int>(expected[i]));
+    if (stored[i] != expected[i])
+      return Differs("stored byte", i, static_cast<int>(stored[i]), static_cast<int>(expected[i]));
   }
   return "";
 }
@@ -187,7 +192,8 @@ static __global__ void MulticastBoxes(const __grid_constant__ TensorMap map, uns
   ClusterWait();
   if (threadIdx.x == 0) {
     BarrierArriveExpect(barrier, 2048);
-    LoadBoxMulticast(shared_address(1024 * rank), &map, barrier, 0, static_cast<int>(8 * rank), static_cast<int>(blockIdx.x / 2), 3);
+    LoadBoxMulticast(shared_address(1024 * rank), &map, barrier, 0, static_cast<int>(8 * rank),
+                     static_cast<int>(blockIdx.x / 2), 3);
   }
   BarrierWait(barrier, 0);
   for (uint32_t i = threadIdx.x; i < 2048; i += blockDim.x) out[2048 * blockIdx.x + i] = shared.load(i);
@@ -200,22 +206,26 @@ inline std::string CheckMulticast(uint32_t seed) {
   Memory<unsigned char> tensor(2 * 16 * 128), out(4 * 2048);
   for (size_t i = 0; i < tensor.size(); ++i) tensor[i] = static_cast<unsigned char>(random.Next());
   TensorMap map;
-  if (!MakeTensorMap({TensorElement::kF16, tensor.data(), {64, 16, 2}, {128, 2048}, {64, 8, 1}, true}, &map)) return "no map";
+  if (!MakeTensorMap({TensorElement::kF16, tensor.data(), {64, 16, 2}, {128, 2048}, {64, 8, 1}, true}, &map))
+    return "no map";
   const std::string error = Finish(launch(MulticastBoxes, Launch{4, 64, 2048 + 8, nullptr, 2}, map, out.data()));
   if (!error.empty()) return error;
   for (uint32_t block = 0; block < 4; ++block) {
     for (uint32_t i = 0; i < 2048; ++i) {
       const uint32_t lies = i / 128 * 128 + ((i / 16 % 8) ^ (i / 128 % 8)) * 16 + i % 16;
       const int expected = tensor[block / 2 * 2048 + i];
-      if (out[2048 * block + lies] != expected) return Differs("byte", 2048 * block + i, static_cast<int>(out[2048 * block + lies]), expected);
+      if (out[2048 * block + lies] != expected)
+        return Differs("byte", 2048 * block + i, static_cast<int>(out[2048 * block + lies]), expected);
     }
   }
   return "";
 }
 
-// --- Clusters ----------------------------------------------------------------------------------------------------------------
+// --- Clusters
+// ----------------------------------------------------------------------------------------------------------------
 
-// Four floats of the next block of the cluster; then everyone arrives at the barrier of block 0, for which block 0 waits.
+// Four floats of the next block of the cluster; then everyone arrives at the barrier of block 0, for which block 0
+// waits.
 static __global__ void TalkInCluster(float* out) {
   const SharedArray<float> shared(0);
   const SharedAddress barrier = shared_address(512);
@@ -242,7 +252,8 @@ static __global__ void TalkInCluster(float* out) {
 inline std::string CheckCluster(uint32_t) {
   constexpr uint32_t kBlocks = 8, kCluster = 4, kThreads = 32;
   Memory<float> out(kBlocks * kThreads);
-  const std::string error = Finish(launch(TalkInCluster, Launch{kBlocks, kThreads, 520, nullptr, kCluster}, out.data()));
+  const std::string error =
+      Finish(launch(TalkInCluster, Launch{kBlocks, kThreads, 520, nullptr, kCluster}, out.data()));
   if (!error.empty()) return error;
   for (uint32_t i = 0; i < out.size(); ++i) {
     const uint32_t block = i / kThreads, next = block / kCluster * kCluster + (block + 1) % kCluster;

@@ -23,7 +23,8 @@ int main(int count, char** arguments) {
       continue;
     }
     const std::string error = one.run(seed);
-    std::printf("%s  %s%s%s\n", error.empty() ? "ok     " : "FAILED ", one.name, error.empty() ? "" : ": ", error.c_str());
+    std::printf("%s  %s%s%s\n", error.empty() ? "ok     " : "FAILED ", one.name, error.empty() ? "" : ": ",
+                error.c_str());
     failed += error.empty() ? 0 : 1;
     std::fflush(stdout);
   }

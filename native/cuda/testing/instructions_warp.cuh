@@ -5,7 +5,8 @@
 
 namespace coldstart::cuda::instructions {
 
-// --- ldmatrix, stmatrix ----------------------------------------------------------------------------------------------------
+// --- ldmatrix, stmatrix
+// ----------------------------------------------------------------------------------------------------
 
 constexpr uint32_t kRowBytes = 48;  // from one row of a matrix to the next
 constexpr uint32_t kRows = 32;
@@ -73,7 +74,8 @@ inline std::string CheckStoredMatrices(uint32_t seed) {
   for (size_t i = 0; i < registers.size(); ++i) registers[i] = random.Next();
   constexpr size_t kCount = kRows * kRowBytes / 2;
   Memory<uint16_t> out(2 * kCount);
-  const std::string error = Finish(launch(StoreMatrices, Launch{1, 32, 2 * kRows * kRowBytes}, registers.data(), out.data()));
+  const std::string error =
+      Finish(launch(StoreMatrices, Launch{1, 32, 2 * kRows * kRowBytes}, registers.data(), out.data()));
   if (!error.empty()) return error;
   std::vector<uint16_t> expected(2 * kCount, 0);
   for (int copy = 0; copy < 2; ++copy) {
@@ -94,7 +96,8 @@ inline std::string CheckStoredMatrices(uint32_t seed) {
   return "";
 }
 
-// --- mma -------------------------------------------------------------------------------------------------------------------
+// --- mma
+// -------------------------------------------------------------------------------------------------------------------
 
 enum class Kind { kF16K8, kF16, kBf16, kTf32 };
 
@@ -154,8 +157,10 @@ std::string CheckProducts(uint32_t seed) {
     if (KindFacts<kKind>::kWide) return FloatBits(value) | (random.Next() & 0x1fff);
     return kKind == Kind::kBf16 ? BfloatBits(value) : HalfBits(value);
   };
-  for (size_t i = 0; i < a.size(); ++i) a[i] = bits(whole_a[i] = random.Integer(1, 9) * (random.Integer(0, 1) == 0 ? 1 : -1));
-  for (size_t i = 0; i < b.size(); ++i) b[i] = bits(whole_b[i] = random.Integer(1, 9) * (random.Integer(0, 1) == 0 ? 1 : -1));
+  for (size_t i = 0; i < a.size(); ++i)
+    a[i] = bits(whole_a[i] = random.Integer(1, 9) * (random.Integer(0, 1) == 0 ? 1 : -1));
+  for (size_t i = 0; i < b.size(); ++i)
+    b[i] = bits(whole_b[i] = random.Integer(1, 9) * (random.Integer(0, 1) == 0 ? 1 : -1));
   for (size_t i = 0; i < d.size(); ++i) d[i] = static_cast<float>(whole_d[i] = random.Integer(-99, 99));
   const std::string error = Finish(launch(Products<kKind>, Launch{1, 32}, a.data(), b.data(), d.data()));
   if (!error.empty()) return error;
@@ -170,7 +175,8 @@ std::string CheckProducts(uint32_t seed) {
   return "";
 }
 
-// --- cvt.rna.tf32 ------------------------------------------------------------------------------------------------------------
+// --- cvt.rna.tf32
+// ------------------------------------------------------------------------------------------------------------
 
 static __global__ void Round(const uint32_t* values, uint32_t* out, uint32_t count) {
   for (uint32_t i = threadIdx.x; i < count; i += blockDim.x) out[i] = RoundToTf32(values[i]);
@@ -178,9 +184,9 @@ static __global__ void Round(const uint32_t* values, uint32_t* out, uint32_t cou
 
 inline std::string CheckRounding(uint32_t seed) {
   Random random(seed);
-  const uint32_t special[] = {0,          0x80000000, 0x3f800fff, 0x3f801000, 0x3f801001, 0xbf801000, 0x3f803000,
-                              0x7f7fffff, 0x7f800000, 0xff800000, 0x7fc00000, 0x7f800001, 0x00000fff, 0x00001000,
-                              0x007fffff, 0x80001fff, 0x3fffffff};
+  const uint32_t special[] = {0,          0x80000000, 0x3f800fff, 0x3f801000, 0x3f801001, 0xbf801000,
+                              0x3f803000, 0x7f7fffff, 0x7f800000, 0xff800000, 0x7fc00000, 0x7f800001,
+                              0x00000fff, 0x00001000, 0x007fffff, 0x80001fff, 0x3fffffff};
   Memory<uint32_t> values(4096), out(4096);
   for (size_t i = 0; i < values.size(); ++i) values[i] = random.Next() ^ random.Next() << 16;
   for (size_t i = 0; i < sizeof(special) / 4; ++i) values[i] = special[i];

@@ -32,8 +32,8 @@ static __global__ void __launch_bounds__(128)
   for (int turn = 0; turn < 2; ++turn) {
 #pragma unroll
     for (uint32_t offset = 0; offset < 128; offset += 32) {
-      MultiplyRows<kType, kN>(sums, DescribeRows(shared_address(0), offset), DescribeRows(shared_address(kBytesOfA), offset),
-                              turn > 0 || offset > 0);
+      MultiplyRows<kType, kN>(sums, DescribeRows(shared_address(0), offset),
+                              DescribeRows(shared_address(kBytesOfA), offset), turn > 0 || offset > 0);
     }
     WgmmaCommit();
   }
@@ -55,27 +55,31 @@ std::string CheckWarpgroupOf(Random* random) {
   const auto fill = [&](std::vector<int>* whole, unsigned char* bytes) {
     for (size_t i = 0; i < whole->size(); ++i) {
       const int value = (*whole)[i] = random->Integer(1, 9) * (random->Integer(0, 1) == 0 ? 1 : -1);
-      const uint32_t word = kWide                        ? FloatBits(value) | (random->Next() & 0x1fff)
+      const uint32_t word = kWide                       ? FloatBits(value) | (random->Next() & 0x1fff)
                             : kType == WgmmaType::kBf16 ? BfloatBits(value)
-                                                         : HalfBits(value);
+                                                        : HalfBits(value);
       memcpy(bytes + i * (kWide ? 4 : 2), &word, kWide ? 4 : 2);
     }
   };
   fill(&whole_a, a.data());
   fill(&whole_b, b.data());
-  const TensorElement element = kWide                        ? TensorElement::kF32
+  const TensorElement element = kWide                       ? TensorElement::kF32
                                 : kType == WgmmaType::kBf16 ? TensorElement::kBf16
-                                                             : TensorElement::kF16;
+                                                            : TensorElement::kF16;
   TensorMap map_a, map_b;
-  if (!MakeTensorMap({element, a.data(), {kElements, 64, 1}, {128, 64 * 128}, {kElements, 64, 1}, true}, &map_a)) return "no map";
-  if (!MakeTensorMap({element, b.data(), {kElements, kN, 1}, {128, kN * 128}, {kElements, kN, 1}, true}, &map_b)) return "no map";
+  if (!MakeTensorMap({element, a.data(), {kElements, 64, 1}, {128, 64 * 128}, {kElements, 64, 1}, true}, &map_a))
+    return "no map";
+  if (!MakeTensorMap({element, b.data(), {kElements, kN, 1}, {128, kN * 128}, {kElements, kN, 1}, true}, &map_b))
+    return "no map";
   const size_t shared = (64 + kN) * 128 + 8;
-  const std::string error = Finish(launch(MultiplyWarpgroup<kType, kN>, Launch{1, 128, shared}, map_a, map_b, d.data()));
+  const std::string error =
+      Finish(launch(MultiplyWarpgroup<kType, kN>, Launch{1, 128, shared}, map_a, map_b, d.data()));
   if (!error.empty()) return error;
   for (uint32_t row = 0; row < 64; ++row) {
     for (uint32_t column = 0; column < kN; ++column) {
       int expected = 0;
-      for (uint32_t k = 0; k < kElements; ++k) expected += 2 * whole_a[row * kElements + k] * whole_b[column * kElements + k];
+      for (uint32_t k = 0; k < kElements; ++k)
+        expected += 2 * whole_a[row * kElements + k] * whole_b[column * kElements + k];
       const float got = d[row * kN + column];
       if (got != static_cast<float>(expected)) return Differs("element", row * kN + column, got, expected);
     }
@@ -86,8 +90,9 @@ std::string CheckWarpgroupOf(Random* random) {
 template <WgmmaType kType>
 std::string CheckWarpgroup(uint32_t seed) {
   Random random(seed);
-  std::string (*const sizes[])(Random*) = {CheckWarpgroupOf<kType, 16>, CheckWarpgroupOf<kType, 32>,  CheckWarpgroupOf<kType, 64>,
-                                           CheckWarpgroupOf<kType, 96>, CheckWarpgroupOf<kType, 128>, CheckWarpgroupOf<kType, 192>,
+  std::string (*const sizes[])(Random*) = {CheckWarpgroupOf<kType, 16>,  CheckWarpgroupOf<kType, 32>,
+                                           CheckWarpgroupOf<kType, 64>,  CheckWarpgroupOf<kType, 96>,
+                                           CheckWarpgroupOf<kType, 128>, CheckWarpgroupOf<kType, 192>,
                                            CheckWarpgroupOf<kType, 256>};
   for (size_t i = 0; i < sizeof(sizes) / sizeof(sizes[0]); ++i) {
     const std::string error = sizes[i](&random);

@@ -1,5 +1,5 @@
-// cp.async: nothing is copied before the wait that asks for it. To the race detector, what a thread's copies write is written by an
-// agent of that thread, whose clock is the number of the group.
+// cp.async: nothing is copied before the wait that asks for it. To the race detector, what a thread's copies write is
+// written by an agent of that thread, whose clock is the number of the group.
 #include "cuda/device/async_copy.cuh"
 
 #include <algorithm>
@@ -22,9 +22,12 @@ void Copy(SharedAddress to, const void* from, uint32_t bytes, uint32_t valid) {
   Machine& machine = *Machine::current();
   Thread* self = Machine::self();
   if (to % bytes != 0 || reinterpret_cast<uintptr_t>(from) % bytes != 0) {
-    Fail(Fault::kMisaligned, "an asynchronous copy of " + std::to_string(bytes) + " bytes from or to no multiple of that");
+    Fail(Fault::kMisaligned,
+         "an asynchronous copy of " + std::to_string(bytes) + " bytes from or to no multiple of that");
   }
-  if (valid > bytes) Fail(Fault::kMisuse, "an asynchronous copy of " + std::to_string(valid) + " of " + std::to_string(bytes) + " bytes");
+  if (valid > bytes)
+    Fail(Fault::kMisuse,
+         "an asynchronous copy of " + std::to_string(valid) + " of " + std::to_string(bytes) + " bytes");
   if (self->copy_agent == 0) {
     self->copy_agent = machine.NewAgent("an asynchronous copy of " + machine.NameOfThread(*self), false);
   }

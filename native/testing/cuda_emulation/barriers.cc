@@ -202,8 +202,10 @@ float4 LoadRemoteFloat4(SharedAddress address, uint32_t rank) {
   if (rank >= machine.blocks().size()) Fail(Fault::kMisuse, "no block of the cluster has rank " + std::to_string(rank));
   if (address % 16 != 0) Fail(Fault::kMisaligned, "sixteen bytes at shared address " + std::to_string(address));
   float4 value;
-  std::memcpy(&value, machine.Reach(Machine::self(), (address & 0xffffff) | (rank + 1) << 24, 16, Touch::kRead, Location::current()),
-              16);
+  std::memcpy(
+      &value,
+      machine.Reach(Machine::self(), (address & 0xffffff) | (rank + 1) << 24, 16, Touch::kRead, Location::current()),
+      16);
   return value;
 }
 

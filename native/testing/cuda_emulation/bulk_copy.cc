@@ -1,10 +1,11 @@
-// Copies of boxes. Loads are done when every thread waits, in any order, or now and then at once; stores at the wait for them.
+// Copies of boxes. Loads are done when every thread waits, in any order, or now and then at once; stores at the wait
+// for them.
 #include "cuda/device/bulk_copy.cuh"
-#include "cuda/device/mbarrier.cuh"
 
 #include <algorithm>
 #include <string>
 
+#include "cuda/device/mbarrier.cuh"
 #include "testing/cuda_emulation/mbarrier.h"
 
 namespace coldstart::cuda {
@@ -24,7 +25,8 @@ constexpr uint32_t kOffsetBits = 0xffffff;
 
 uint32_t BytesOf(const TensorMap& map) { return map.box[0] * map.box[1] * map.box[2] * map.element_bytes; }
 
-// For each element of the box: its place in the box as it lies in shared memory, and the element of the tensor, or nullptr outside.
+// For each element of the box: its place in the box as it lies in shared memory, and the element of the tensor, or
+// nullptr outside.
 template <typename Function>
 void ForEachElement(const TensorMap& map, int x, int y, int z, Function function) {
   uint32_t place = 0;
@@ -67,11 +69,13 @@ void StartLoad(SharedAddress to, const TensorMap& map, SharedAddress barrier_add
   const std::string who = machine.NameOfThread(*self);
   const auto perform = [=] {
     if (barrier->block->running == 0) {
-      throw emulation::Failure(Fault::kMisuse, "a bulk copy that " + who + " has started is still on its way when the block ends");
+      throw emulation::Failure(Fault::kMisuse,
+                               "a bulk copy that " + who + " has started is still on its way when the block ends");
     }
     if (barrier->phase != phase) {
       throw emulation::Failure(Fault::kMisuse, "the phase of the barrier at byte " + std::to_string(barrier->offset) +
-                                                   " has completed without the bytes of a copy that " + who + " started in it");
+                                                   " has completed without the bytes of a copy that " + who +
+                                                   " started in it");
     }
     ForEachElement(map, x, y, z, [&](uint32_t place, const char* element) {
       if (element != nullptr) {
@@ -97,7 +101,8 @@ void LoadBox(SharedAddress to, const TensorMap* map, SharedAddress barrier, int 
   StartLoad(to, *map, barrier, x, y, z);
 }
 
-void LoadBoxMulticast(SharedAddress to, const TensorMap* map, SharedAddress barrier, int x, int y, int z, uint16_t ranks) {
+void LoadBoxMulticast(SharedAddress to, const TensorMap* map, SharedAddress barrier, int x, int y, int z,
+                      uint16_t ranks) {
   CheckBox(*map, to);
   const size_t blocks = Machine::current()->blocks().size();
   if (ranks == 0 || ranks >> blocks != 0) Fail(Fault::kMisuse, "a copy to blocks that are not in the cluster");
@@ -112,7 +117,8 @@ void StoreBox(const TensorMap* map, SharedAddress from, int x, int y, int z) {
   CheckBox(*map, from);
   Machine& machine = *Machine::current();
   Thread* self = Machine::self();
-  if (self->store_agent == 0) self->store_agent = machine.NewAgent("a bulk store of " + machine.NameOfThread(*self), true);
+  if (self->store_agent == 0)
+    self->store_agent = machine.NewAgent("a bulk store of " + machine.NameOfThread(*self), true);
   const uint32_t group = self->store_groups + 1;
   const unsigned char* at =
       machine.ReachAs(self, self->store_agent, group, from, BytesOf(*map), Touch::kRead, Location::current());

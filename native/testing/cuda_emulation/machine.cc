@@ -236,7 +236,8 @@ void Machine::CheckEnd() {
 Block* Machine::BlockOf(Thread* by, uint32_t address, uint32_t* offset) {
   const uint32_t mapped = address >> 24;
   Block* block = mapped == 0 ? by->block : mapped <= blocks_.size() ? &blocks_[mapped - 1] : nullptr;
-  if (block == nullptr) Fail(Fault::kOutOfBounds, "no block of this cluster has the shared address " + std::to_string(address));
+  if (block == nullptr)
+    Fail(Fault::kOutOfBounds, "no block of this cluster has the shared address " + std::to_string(address));
   *offset = (address & 0xffffff) - kSharedStart;
   if (block != by->block && block->running == 0) {
     Fail(Fault::kMisuse, "shared memory of block " + NameOf(block->index) + ", which has ended");
@@ -248,16 +249,16 @@ unsigned char* Machine::Reach(Thread* by, uint32_t address, uint32_t bytes, Touc
   return ReachAs(by, by->view.actor, by->view.now, address, bytes, touch, where);
 }
 
-unsigned char* Machine::ReachAs(Thread* by, uint32_t agent, uint32_t time, uint32_t address, uint32_t bytes, Touch touch,
-                                const Location& where) {
+unsigned char* Machine::ReachAs(Thread* by, uint32_t agent, uint32_t time, uint32_t address, uint32_t bytes,
+                                Touch touch, const Location& where) {
   uint32_t offset = 0;
   Block* block = BlockOf(by, address, &offset);
   if (offset > block->shared.size() || bytes > block->shared.size() - offset) {
     const auto first = static_cast<int32_t>(offset);
     throw Failure(Fault::kOutOfBounds, actors_.name(agent) + ": bytes " + std::to_string(first) + " to " +
                                            std::to_string(static_cast<int64_t>(first) + bytes - 1) +
-                                           " of shared memory, which has " + std::to_string(block->shared.size()) + " (" +
-                                           emulation::NameOf(where) + ")");
+                                           " of shared memory, which has " + std::to_string(block->shared.size()) +
+                                           " (" + emulation::NameOf(where) + ")");
   }
   block->detector->Check(offset, bytes, {touch, agent, time, &by->view, actors_.by_proxy[agent] != 0, where});
   return block->shared.data() + offset;

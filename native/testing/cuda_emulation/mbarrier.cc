@@ -27,10 +27,13 @@ PhaseBarrier& BarrierAt(SharedAddress address, bool from_afar) {
   }
   PhaseBarrier& barrier = found->second;
   if (!self->view.Knows(barrier.initializer, barrier.initialized_at)) {
-    Fail(Fault::kRace, "uses the barrier at byte " + std::to_string(offset) + " of shared memory, with nothing that orders this after its initialization");
+    Fail(Fault::kRace, "uses the barrier at byte " + std::to_string(offset) +
+                           " of shared memory, with nothing that orders this after its initialization");
   }
   if ((from_afar || block != self->block) && !barrier.fenced) {
-    Fail(Fault::kMissingFence, "uses the barrier at byte " + std::to_string(offset) + " of shared memory for a copy or from another block, without FenceBarrierInit after its initialization");
+    Fail(Fault::kMissingFence,
+         "uses the barrier at byte " + std::to_string(offset) +
+             " of shared memory for a copy or from another block, without FenceBarrierInit after its initialization");
   }
   return barrier;
 }
@@ -53,7 +56,8 @@ void Arrive(SharedAddress address, uint32_t bytes) {
   Thread* self = Machine::self();
   PhaseBarrier& barrier = emulation::BarrierAt(address, bytes > 0);
   if (barrier.pending == 0) {
-    Fail(Fault::kMisuse, "arrives at the barrier at byte " + std::to_string(barrier.offset) + ", whose phase has all its arrivals");
+    Fail(Fault::kMisuse,
+         "arrives at the barrier at byte " + std::to_string(barrier.offset) + ", whose phase has all its arrivals");
   }
   barrier.bytes += bytes;
   --barrier.pending;
@@ -106,7 +110,8 @@ void FenceBarrierInit() {
 void BarrierArrive(SharedAddress barrier) { Arrive(barrier, 0); }
 void BarrierArriveExpect(SharedAddress barrier, uint32_t bytes) { Arrive(barrier, bytes); }
 void BarrierArriveAt(SharedAddress barrier, uint32_t rank) {
-  if (rank >= Machine::current()->blocks().size()) Fail(Fault::kMisuse, "no block of the cluster has rank " + std::to_string(rank));
+  if (rank >= Machine::current()->blocks().size())
+    Fail(Fault::kMisuse, "no block of the cluster has rank " + std::to_string(rank));
   Arrive((barrier & 0xffffff) | (rank + 1) << 24, 0);
 }
 void BarrierWait(SharedAddress barrier, uint32_t parity) { Wait(barrier, parity, "BarrierWait"); }

@@ -24,7 +24,8 @@ void RequireWholeWarp(uint32_t mask, const char* kind) {
   if (mask != kEveryLane) Fail(Fault::kMisuse, std::string(kind) + " by a warp of fewer than 32 lanes");
 }
 
-// --- Fragments from and to shared memory ---------------------------------------------------------------------------------
+// --- Fragments from and to shared memory
+// ---------------------------------------------------------------------------------
 
 struct MatrixAccess {
   Thread* thread;
@@ -34,7 +35,8 @@ struct MatrixAccess {
 
 unsigned char* ReachRow(const MatrixAccess& of, Touch touch) {
   if (of.row % 16 != 0) {
-    Fail(Fault::kMisaligned, "a row of a matrix at byte " + std::to_string((of.row & 0xffffff) - emulation::kSharedStart) +
+    Fail(Fault::kMisaligned, "a row of a matrix at byte " +
+                                 std::to_string((of.row & 0xffffff) - emulation::kSharedStart) +
                                  " of shared memory, which is no multiple of 16");
   }
   return Machine::current()->Reach(of.thread, of.row, 16, touch, Location::current());
@@ -72,7 +74,8 @@ void MoveMatrices(const char* kind, SharedAddress row, uint32_t* registers) {
   MeetWarp(kEveryLane, kind, &mine, MoveMatrices<kMatrices, kTransposed, kStore>, Location::current());
 }
 
-// --- Products ------------------------------------------------------------------------------------------------------------
+// --- Products
+// ------------------------------------------------------------------------------------------------------------
 
 struct Product {
   float* d;
@@ -127,8 +130,12 @@ void Multiply(const char* kind, float* d, const uint32_t* a, const uint32_t* b) 
 
 }  // namespace
 
-void LoadMatrix4(uint32_t (&registers)[4], SharedAddress row) { MoveMatrices<4, false, false>("LoadMatrix4", row, registers); }
-void LoadMatrix2(uint32_t (&registers)[2], SharedAddress row) { MoveMatrices<2, false, false>("LoadMatrix2", row, registers); }
+void LoadMatrix4(uint32_t (&registers)[4], SharedAddress row) {
+  MoveMatrices<4, false, false>("LoadMatrix4", row, registers);
+}
+void LoadMatrix2(uint32_t (&registers)[2], SharedAddress row) {
+  MoveMatrices<2, false, false>("LoadMatrix2", row, registers);
+}
 void LoadMatrix4Transposed(uint32_t (&registers)[4], SharedAddress row) {
   MoveMatrices<4, true, false>("LoadMatrix4Transposed", row, registers);
 }
@@ -142,7 +149,9 @@ void StoreMatrix2Transposed(SharedAddress row, const uint32_t (&registers)[2]) {
   MoveMatrices<2, true, true>("StoreMatrix2Transposed", row, const_cast<uint32_t*>(registers));
 }
 
-void MultiplyF16K8(float (&d)[4], const uint32_t (&a)[2], uint32_t b) { Multiply<Element::kF16, 8>("MultiplyF16K8", d, a, &b); }
+void MultiplyF16K8(float (&d)[4], const uint32_t (&a)[2], uint32_t b) {
+  Multiply<Element::kF16, 8>("MultiplyF16K8", d, a, &b);
+}
 void MultiplyF16(float (&d)[4], const uint32_t (&a)[4], const uint32_t (&b)[2]) {
   Multiply<Element::kF16, 16>("MultiplyF16", d, a, b);
 }

@@ -1,5 +1,5 @@
-// Products of a warpgroup. Nothing is computed before the wait that asks for it; to the race detector, an agent of the warpgroup
-// reads the matrices, whose clock is the number of the group.
+// Products of a warpgroup. Nothing is computed before the wait that asks for it; to the race detector, an agent of the
+// warpgroup reads the matrices, whose clock is the number of the group.
 #include "cuda/device/wgmma.cuh"
 
 #include <algorithm>
@@ -33,9 +33,11 @@ SharedAddress PieceAddress(uint64_t descriptor, uint32_t row, uint32_t piece) {
 }
 
 void CheckDescriptor(uint64_t descriptor) {
-  if (descriptor >> 62 != 1) Fail(Fault::kMisuse, "a matrix whose swizzle is not that of 128 bytes, which is not emulated");
+  if (descriptor >> 62 != 1)
+    Fail(Fault::kMisuse, "a matrix whose swizzle is not that of 128 bytes, which is not emulated");
   if ((descriptor >> 49 & 7) != 0) Fail(Fault::kMisuse, "a matrix with a base offset, which is not emulated");
-  if ((descriptor >> 32 & 0x3fff) << 4 != 1024) Fail(Fault::kMisuse, "a matrix with gaps between its rows, which is not emulated");
+  if ((descriptor >> 32 & 0x3fff) << 4 != 1024)
+    Fail(Fault::kMisuse, "a matrix with gaps between its rows, which is not emulated");
 }
 
 struct Given {
@@ -78,7 +80,8 @@ void CheckProduct(void* const (&given)[32], uint32_t mask) {
 const float* HalfValues() {
   static const std::vector<float>* values = [] {
     auto* all = new std::vector<float>(65536);
-    for (uint32_t bits = 0; bits < 65536; ++bits) (*all)[bits] = emulation::HalfBitsToFloat(static_cast<uint16_t>(bits));
+    for (uint32_t bits = 0; bits < 65536; ++bits)
+      (*all)[bits] = emulation::HalfBitsToFloat(static_cast<uint16_t>(bits));
     return all;
   }();
   return values->data();
@@ -88,7 +91,8 @@ const float* HalfValues() {
 int ReadRow(const Block& block, uint64_t descriptor, uint32_t row, WgmmaType type, float (&values)[16]) {
   unsigned char bytes[kBytesOfK];
   for (uint32_t piece = 0; piece < 2; ++piece) {
-    std::memcpy(bytes + 16 * piece, block.shared.data() + PieceAddress(descriptor, row, piece) - emulation::kSharedStart, 16);
+    std::memcpy(bytes + 16 * piece,
+                block.shared.data() + PieceAddress(descriptor, row, piece) - emulation::kSharedStart, 16);
   }
   if (type == WgmmaType::kTf32) {
     for (int k = 0; k < 8; ++k) {
@@ -115,7 +119,8 @@ void Perform(const Thread& thread, const PendingProduct& product) {
   for (uint32_t i = 0; i < 2; ++i) count = ReadRow(*thread.block, product.a, first_row + 8 * i, type, a[i]);
   for (int eight = 0; eight < product.columns / 8; ++eight) {
     for (int of_pair = 0; of_pair < 2; ++of_pair) {
-      ReadRow(*thread.block, product.b, static_cast<uint32_t>(8 * eight + 2 * static_cast<int>(thread.lane() % 4) + of_pair), type, b);
+      ReadRow(*thread.block, product.b,
+              static_cast<uint32_t>(8 * eight + 2 * static_cast<int>(thread.lane() % 4) + of_pair), type, b);
       for (int i = 0; i < 2; ++i) {
         float& d = product.d[4 * eight + 2 * i + of_pair];
         double sum = product.accumulate ? d : 0.0;
