@@ -2,7 +2,7 @@
 // says what it adds:
 //
 //   interface Quantize { quantize(type: string, values: Float32Array, out: Uint8Array): number; }
-//   const { quantize } = emulation as unknown as Quantize;
+//   cudaTest("cuda quantize: ...", (random) => { kernels<Quantize>().quantize(...) });
 
 import fs from "node:fs";
 import { createRequire } from "node:module";
@@ -19,7 +19,13 @@ export interface Emulation {
 const file = new URL("../../build/testing/coldstart_cuda_emulation.node", import.meta.url);
 
 /** Undefined where it is not built (systems other than Linux). */
-export const emulation = (fs.existsSync(file) ? createRequire(import.meta.url)(file.pathname) : undefined) as Emulation;
+export const emulation = fs.existsSync(file) ? (createRequire(import.meta.url)(file.pathname) as Emulation) : undefined;
+
+/** The functions of one kernel's file. Only within a test of cudaTest(). */
+// eslint-disable-next-line @typescript-eslint/no-unnecessary-type-parameters
+export function kernels<T>(): T {
+  return emulation as unknown as T;
+}
 
 /** A test that needs the emulation, with a seed of its own in each run, which its failure names. */
 export function cudaTest(title: string, body: (random: () => number) => void | Promise<void>): void {

@@ -85,6 +85,7 @@ void StartLoad(SharedAddress to, const TensorMap& map, SharedAddress barrier_add
       }
     });
     barrier->bytes -= BytesOf(map);
+    barrier->unseen = true;
     emulation::AdvanceIfComplete(barrier);
   };
   if (machine.random()() % 4 == 0) {

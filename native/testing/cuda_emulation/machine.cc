@@ -224,10 +224,14 @@ void Machine::ReportDeadlock() {
 void Machine::CheckEnd() {
   for (Block& block : blocks_) {
     for (const auto& [offset, barrier] : block.phase_barriers) {
+      const std::string at =
+          "the barrier at byte " + std::to_string(offset) + " of the shared memory of block " + NameOf(block.index);
       if (barrier.bytes != 0) {
-        throw Failure(Fault::kMisuse, "block " + NameOf(block.index) + " ends while the barrier at byte " +
-                                          std::to_string(offset) + " of its shared memory expects " +
-                                          std::to_string(barrier.bytes) + " bytes");
+        throw Failure(Fault::kMisuse,
+                      at + " still expects " + std::to_string(barrier.bytes) + " bytes when the block ends");
+      }
+      if (barrier.unseen) {
+        throw Failure(Fault::kMisuse, "nobody waits at " + at + " for the last copy that counts there");
       }
     }
   }

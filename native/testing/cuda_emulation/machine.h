@@ -57,6 +57,7 @@ struct PhaseBarrier {
   uint32_t agent = 0;  // the actor of the copies that count here
   uint32_t initializer = 0, initialized_at = 0;
   bool fenced = false;  // the initialization is there for copies and other blocks
+  bool unseen = false;  // bytes came, and nobody has waited since
   Knowledge arriving, completed;
   std::vector<Thread*> waiting;
 };

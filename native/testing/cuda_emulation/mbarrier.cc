@@ -74,6 +74,7 @@ void Wait(SharedAddress address, uint32_t parity, const char* in) {
     barrier.waiting.push_back(self);
     Machine::current()->Wait(in, Location::current());
   }
+  barrier.unseen = false;
   barrier.completed.TellTo(&self->view);
 }
 
