@@ -1,8 +1,7 @@
 // Matrix multiplication on the GPU.
 #pragma once
 
-#include <cuda_runtime_api.h>
-
+#include "cuda/device/platform.cuh"
 #include "cuda/gemm/problem.h"
 
 namespace coldstart::cuda {

@@ -135,8 +135,9 @@ __device__ inline void LoadTiles(const TensorMap* map_a, const TensorMap* map_b,
 // The sums of one tile of a multiplying warpgroup.
 template <typename Tile>
 __device__ inline void MultiplyTile(float (&sums)[Tile::kN / 2], RingPosition* at, int warpgroup, int lane, int steps, int cluster) {
-  // Each warp tells each block whose loads went to this one's stage.
+  // Each warp, when all of its lanes have waited, tells each block whose loads go to this one's stage.
   const auto give_back = [&](int stage) {
+    __syncwarp();
     if (cluster > 1) {
       if (lane < cluster) BarrierArriveAt(EmptyBarrier<Tile>(stage), lane);
     } else if (lane == 0) {
@@ -171,11 +172,9 @@ __device__ inline void MultiplyTile(float (&sums)[Tile::kN / 2], RingPosition* a
 template <WgmmaType kType>
 __device__ inline uint32_t PackTwo(float low, float high) {
   if constexpr (kType == WgmmaType::kF16) {
-    const __half2 two = __floats2half2_rn(low, high);
-    return *reinterpret_cast<const uint32_t*>(&two);
+    return __half_as_ushort(__float2half_rn(low)) | static_cast<uint32_t>(__half_as_ushort(__float2half_rn(high))) << 16;
   } else {
-    const __nv_bfloat162 two = __floats2bfloat162_rn(low, high);
-    return *reinterpret_cast<const uint32_t*>(&two);
+    return __bfloat16_as_ushort(__float2bfloat16_rn(low)) | static_cast<uint32_t>(__bfloat16_as_ushort(__float2bfloat16_rn(high))) << 16;
   }
 }
 
