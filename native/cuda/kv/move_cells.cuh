@@ -33,10 +33,49 @@ __device__ __forceinline__ void MoveRows(const KvPart& part, const uint32_t* cel
   }
 }
 
-// Eight elements of a thread, which belong together where the memory they are in allows one vector: see below.
+// Eight elements of a thread, and the vectors that move them where the memory they are in allows it.
 template <typename Element>
-struct alignas(8 * sizeof(Element) < 16 ? 8 * sizeof(Element) : 16) EightElements {
+struct EightElements {
+  static constexpr uint32_t kVectorBytes = sizeof(Element) == 1 ? 8 : 16;
   Element elements[kKvCellsPerUnit];
+
+  __device__ void LoadVectors(const uint8_t* from) {
+    if (sizeof(Element) == 1) {
+      *this = FromVectors(*reinterpret_cast<const uint2*>(from));
+    } else if (sizeof(Element) == 2) {
+      *this = FromVectors(*reinterpret_cast<const uint4*>(from));
+    } else {
+      *this = FromVectors(TwoVectors{reinterpret_cast<const uint4*>(from)[0], reinterpret_cast<const uint4*>(from)[1]});
+    }
+  }
+  __device__ void StoreVectors(uint8_t* to) const {
+    if (sizeof(Element) == 1) {
+      *reinterpret_cast<uint2*>(to) = As<uint2>();
+    } else if (sizeof(Element) == 2) {
+      *reinterpret_cast<uint4*>(to) = As<uint4>();
+    } else {
+      const auto vectors = As<TwoVectors>();
+      reinterpret_cast<uint4*>(to)[0] = vectors.first;
+      reinterpret_cast<uint4*>(to)[1] = vectors.second;
+    }
+  }
+
+ private:
+  struct TwoVectors {
+    uint4 first, second;
+  };
+  template <typename V>
+  __device__ static EightElements FromVectors(const V& vectors) {
+    EightElements result;
+    memcpy(result.elements, &vectors, sizeof(V) < sizeof(elements) ? sizeof(V) : sizeof(elements));
+    return result;
+  }
+  template <typename V>
+  __device__ V As() const {
+    V vectors;
+    memcpy(&vectors, elements, sizeof(V) < sizeof(elements) ? sizeof(V) : sizeof(elements));
+    return vectors;
+  }
 };
 
 // Transposed: a thread moves one element of eight cells.
@@ -59,12 +98,12 @@ __device__ __forceinline__ void MoveColumns(const KvPart& part, const uint32_t* 
     run &= own[i] == own[0] + i;
   }
   uint8_t* run_start = cached + static_cast<uint64_t>(own[0]) * sizeof(Element);
-  const bool cached_as_vector = run && reinterpret_cast<uintptr_t>(run_start) % alignof(Eight) == 0;
-  const bool out_as_vector = count == kKvCellsPerUnit && reinterpret_cast<uintptr_t>(out) % alignof(Eight) == 0;
+  const bool cached_as_vector = run && reinterpret_cast<uintptr_t>(run_start) % Eight::kVectorBytes == 0;
+  const bool out_as_vector = count == kKvCellsPerUnit && reinterpret_cast<uintptr_t>(out) % Eight::kVectorBytes == 0;
   Eight values;
   const bool load_as_vector = kGather ? cached_as_vector : out_as_vector;
   if (load_as_vector) {
-    values = *reinterpret_cast<const Eight*>(kGather ? run_start : out);
+    values.LoadVectors(kGather ? run_start : out);
   } else {
 #pragma unroll
     for (uint32_t i = 0; i < kKvCellsPerUnit; ++i) {
@@ -73,7 +112,7 @@ __device__ __forceinline__ void MoveColumns(const KvPart& part, const uint32_t* 
   }
   const bool store_as_vector = kGather ? out_as_vector : cached_as_vector;
   if (store_as_vector) {
-    *reinterpret_cast<Eight*>(kGather ? out : run_start) = values;
+    values.StoreVectors(kGather ? out : run_start);
   } else {
 #pragma unroll
     for (uint32_t i = 0; i < kKvCellsPerUnit; ++i) {
