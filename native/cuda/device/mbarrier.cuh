@@ -24,7 +24,8 @@ __device__ void BarrierArrive(SharedAddress barrier);
 __device__ void BarrierArriveExpect(SharedAddress barrier, uint32_t bytes);
 
 // One arrival at the barrier at the same offset in the shared memory of the block of this cluster with this rank (which may be one's
-// own). Release, at the scope of the cluster.
+// own). It orders no ordinary accesses of other blocks: it hands over shared memory that was read and is to be overwritten by copies.
+// (A release at the scope of the cluster waits for all of the thread's memory operations, a microsecond at each step of a loop.)
 __device__ void BarrierArriveAt(SharedAddress barrier, uint32_t rank);
 
 // Waits until the phase with this parity has completed: returns at once when the current phase has the other parity. So a wait for
@@ -62,7 +63,7 @@ __device__ inline void BarrierArriveAt(SharedAddress barrier, uint32_t rank) {
       "{\n"
       ".reg .b32 remote;\n"
       "mapa.shared::cluster.u32 remote, %0, %1;\n"
-      "mbarrier.arrive.release.cluster.shared::cluster.b64 _, [remote];\n"
+      "mbarrier.arrive.shared::cluster.b64 _, [remote];\n"
       "}" ::"r"(barrier),
       "r"(rank)
       : "memory");
@@ -87,7 +88,7 @@ __device__ inline void BarrierWaitCluster(SharedAddress barrier, uint32_t parity
       "{\n"
       ".reg .pred complete;\n"
       "again:\n"
-      "mbarrier.try_wait.parity.acquire.cluster.shared::cta.b64 complete, [%0], %1;\n"
+      "mbarrier.try_wait.parity.shared::cta.b64 complete, [%0], %1;\n"
       "@complete bra done;\n"
       "bra again;\n"
       "done:\n"

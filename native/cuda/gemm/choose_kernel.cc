@@ -11,8 +11,7 @@ struct Sides {
   int m, n;
 };
 
-constexpr Sides kWgmmaTiles[] = {{128, 256}, {128, 192}, {128, 128}, {128, 96}, {128, 64}, {128, 32},
-                                 {128, 16},  {64, 128},  {64, 64},   {64, 32},  {64, 16}};
+constexpr Sides kWgmmaTiles[] = {{128, 256}, {128, 128}, {128, 64}, {128, 32}, {64, 128}, {64, 64}, {64, 32}, {64, 16}};
 constexpr Sides kMmaTiles[] = {{128, 128}, {128, 64}, {64, 64}, {64, 32}, {64, 16}};        // both factors along k
 constexpr Sides kMmaTilesAcross[] = {{128, 128}, {64, 64}};                                 // others
 constexpr Sides kMmaTilesPlain[] = {{128, 64}, {64, 32}};                                   // without asynchronous copies
@@ -32,17 +31,24 @@ bool IsBulk(const Matrices& matrices, int bytes, int batch) {
   return batch == 1 || (matrices.stride >= 0 && matrices.stride * bytes % 16 == 0);
 }
 
+// Clusters of so many blocks that run at a time; a block by itself is one of 1.
+int ClustersAtATime(int blocks, const GemmDevice& device) {
+  switch (blocks) {
+    case 1: return device.multiprocessors;
+    case 2: return device.clusters_of_2;
+    case 4: return device.clusters_of_4;
+    case 8: return device.clusters_of_8;
+    default: return 0;
+  }
+}
+
 bool SuitsWgmma(const GemmPlan& plan, const GemmProblem& p, const GemmDevice& device) {
   if (!device.has_wgmma || !p.transpose_a || p.transpose_b) return false;
   if (p.type_ab == Element::kF32 && !p.tf32) return false;
   const int bytes = BytesOf(p.type_ab);
   if (!IsBulk(p.a, bytes, p.batch) || !IsBulk(p.b, bytes, p.batch) || p.c.pointers != nullptr) return false;
   if (!Has(kWgmmaTiles, plan.tile_m, plan.tile_n)) return false;
-  const bool sizes = (plan.cluster == 1 || plan.cluster == 2 || plan.cluster == 4) &&
-                     (plan.splits == 1 || plan.splits == 2 || plan.splits == 4 || plan.splits == 8);
-  if (!sizes || (plan.cluster > 1 && plan.splits > 1)) return false;
-  // A part of B is a whole number of swizzled groups of eight rows; so are the columns that a block adds up at least one.
-  return plan.tile_n / plan.cluster % 8 == 0 && plan.tile_n % plan.splits == 0;
+  return plan.splits == 1 || ClustersAtATime(plan.splits, device) > 0;
 }
 
 bool SuitsMma(const GemmPlan& plan, const GemmProblem& p, const GemmDevice& device) {
@@ -54,42 +60,56 @@ bool SuitsMma(const GemmPlan& plan, const GemmProblem& p, const GemmDevice& devi
   const bool has = plan.asynchronous ? (along_k ? Has(kMmaTiles, plan.tile_m, plan.tile_n) : Has(kMmaTilesAcross, plan.tile_m, plan.tile_n))
                                      : (along_k ? Has(kMmaTilesPlain, plan.tile_m, plan.tile_n)
                                                 : Has(kMmaTilesPlainAcross, plan.tile_m, plan.tile_n));
-  if (!has || plan.cluster != 1 || plan.splits < 1) return false;
+  if (!has || plan.splits < 1) return false;
   if (plan.splits == 1) return true;
   const int step = 64 / BytesOf(p.type_ab);
   const int64_t partials = int64_t{4} * plan.splits * p.batch * p.n * (Ceil(p.m, 4) * 4);
   return plan.splits <= Ceil(p.k, step) && partials <= static_cast<int64_t>(device.workspace_bytes);
 }
 
-// An estimate of a plan's time in clocks, to compare plans of a problem by. What a multiprocessor does in a clock: 1024 products of
-// 16 bits (the tensor cores of Hopper twice that, by wgmma), and its share of what the second-level cache and the memory deliver.
-double Clocks(const GemmPlan& plan, const GemmProblem& p, const GemmDevice& device) {
-  const bool wgmma = plan.kind == GemmKind::kWgmma;
+// Estimates of a plan's time in clocks of a multiprocessor, to compare plans of one problem and kind by.
+
+// The form is that of the kernel: waves of blocks, each bound by arithmetic, by reads of shared memory or by the second-level cache, and
+// all of them by the memory. The numbers were fitted to the times of 108 problems with all plans on an H200, where what is chosen by
+// them takes 1.01 of the time of the best plan, as the geometric mean (docs/gpu.md).
+double WgmmaClocks(const GemmPlan& plan, const GemmProblem& p, const GemmDevice& device) {
   const double bytes = BytesOf(p.type_ab);
-  const int64_t tiles_m = Ceil(Ceil(p.m, plan.tile_m), plan.cluster) * plan.cluster;
-  const int64_t tiles_n = Ceil(p.n, plan.tile_n);
-  const int64_t blocks = tiles_m * tiles_n * p.batch * plan.splits;
+  const int64_t tiles = Ceil(p.m, plan.tile_m) * Ceil(p.n, plan.tile_n) * p.batch;
+  const double waves = static_cast<double>(Ceil(tiles, ClustersAtATime(plan.splits, device)));
+  const double step = 128 / bytes;
+  const double k = static_cast<double>(Ceil(Ceil(p.k, static_cast<int64_t>(step)), plan.splits)) * step;
+  const double area = plan.tile_m * plan.tile_n;
+  const double arithmetic = k * area * (bytes / 2) / 1567 * (plan.tile_m == 64 ? 1.49 : 1);
+  const double shared = k * bytes * (plan.tile_m + plan.tile_m / 64.0 * plan.tile_n) / 50;
+  const double cache = k * bytes * (plan.tile_m + plan.tile_n) / 42;
+  const double end = area * 0.038 + (plan.splits > 1 ? 1650 + area * 0.3 : 0);
+  // It takes half of the multiprocessors to keep the memory busy.
+  const double busy = std::min<double>(static_cast<double>(tiles * plan.splits), device.multiprocessors) / device.multiprocessors;
+  const double memory = p.batch * bytes * p.k * (static_cast<double>(p.m) + p.n) / (29.4 * device.multiprocessors) /
+                        std::min(1.0, 2 * busy);
+  return 500 + std::max(waves * (std::max({arithmetic, shared, cache}) + end), memory);
+}
+
+// The same for tensor cores by warp: 1024 products of 16 bits in a clock, and what splits add in the workspace. Not fitted.
+double MmaClocks(const GemmPlan& plan, const GemmProblem& p, const GemmDevice& device) {
+  const double bytes = BytesOf(p.type_ab);
+  const int64_t blocks = Ceil(p.m, plan.tile_m) * Ceil(p.n, plan.tile_n) * p.batch * plan.splits;
   const double waves = static_cast<double>(Ceil(blocks, device.multiprocessors));
-  const double k = static_cast<double>(Ceil(Ceil(p.k, wgmma ? static_cast<int64_t>(128 / bytes) : static_cast<int64_t>(64 / bytes)), plan.splits)) *
-                   (wgmma ? 128 / bytes : 64 / bytes);
-  const double products = k * plan.tile_m * plan.tile_n;
-  double arithmetic = products / (wgmma ? 2048.0 : 800.0) * (bytes / 2);
-  if (wgmma) {
-    // Both factors come from shared memory, 128 bytes in a clock: what few columns do not hide.
-    const double reads = k * bytes * (plan.tile_m + plan.tile_m / 64.0 * plan.tile_n) / 128;
-    arithmetic = std::max(arithmetic, reads);
-  }
-  const double tile_bytes = k * bytes * (plan.tile_m + plan.tile_n / static_cast<double>(plan.cluster));
-  const double cache = tile_bytes / 26;
-  // Every byte of the factors from memory at least once, by the blocks that there are.
-  const double busy = static_cast<double>(std::min<int64_t>(blocks, device.multiprocessors));
-  const double memory = static_cast<double>(p.batch) * p.k * bytes * (static_cast<double>(p.m) + p.n) /
-                        (std::min(1.0, busy / (0.6 * device.multiprocessors)) * 1700.0);
-  const double start = wgmma ? 1500 : 1200;
-  const double end = plan.tile_m * plan.tile_n * (plan.splits > 1 ? 0.12 : 0.04) + (plan.splits > 1 ? 1500 : 0);
-  double time = start + std::max(waves * (std::max(arithmetic, cache) + end), memory);
-  if (!wgmma && plan.splits > 1) time += 4000 + static_cast<double>(plan.splits) * p.batch * p.m * p.n * 4 / 2000;
-  return time;
+  const double step = 64 / bytes;
+  const double k = static_cast<double>(Ceil(Ceil(p.k, static_cast<int64_t>(step)), plan.splits)) * step;
+  const double area = plan.tile_m * plan.tile_n;
+  const double arithmetic = k * area * (bytes / 2) / 800;
+  const double cache = k * bytes * (plan.tile_m + plan.tile_n) / 26;
+  const double busy = std::min<double>(static_cast<double>(blocks), device.multiprocessors) / device.multiprocessors;
+  const double memory = p.batch * bytes * p.k * (static_cast<double>(p.m) + p.n) / (12.9 * device.multiprocessors) /
+                        std::min(1.0, busy / 0.6);
+  const double end = area * (plan.splits > 1 ? 0.12 : 0.04) + (plan.splits > 1 ? 1500 : 0);
+  const double added = plan.splits > 1 ? 4000 + static_cast<double>(plan.splits) * p.batch * p.m * p.n * 4 / 2000 : 0;
+  return 1200 + std::max(waves * (std::max(arithmetic, cache) + end), memory) + added;
+}
+
+double Clocks(const GemmPlan& plan, const GemmProblem& problem, const GemmDevice& device) {
+  return plan.kind == GemmKind::kWgmma ? WgmmaClocks(plan, problem, device) : MmaClocks(plan, problem, device);
 }
 
 }  // namespace
@@ -114,12 +134,9 @@ std::vector<GemmPlan> SuitablePlans(const GemmProblem& problem, const GemmDevice
   for (const Sides& tile : kWgmmaTiles) {
     plan.tile_m = tile.m;
     plan.tile_n = tile.n;
-    for (const int cluster : {1, 2, 4}) {
-      plan.cluster = cluster;
-      for (const int splits : {1, 2, 4, 8}) {
-        plan.splits = splits;
-        add(plan);
-      }
+    for (const int splits : {1, 2, 4, 8}) {
+      plan.splits = splits;
+      add(plan);
     }
   }
   plan = GemmPlan{};
@@ -152,21 +169,17 @@ std::string NameOf(const GemmPlan& plan) {
   if (plan.kind == GemmKind::kSimt) return "simt";
   std::string name = plan.kind == GemmKind::kWgmma ? "wgmma " : (plan.asynchronous ? "mma " : "mma-plain ");
   name += std::to_string(plan.tile_m) + "x" + std::to_string(plan.tile_n);
-  if (plan.cluster > 1) name += " cluster " + std::to_string(plan.cluster);
   if (plan.splits > 1) name += " splits " + std::to_string(plan.splits);
   return name;
 }
 
 GemmPlan ChooseKernel(const GemmProblem& problem, const GemmDevice& device) {
   GemmPlan best;
-  if (problem.m == 0 || problem.n == 0 || problem.batch == 0) return best;
   double least = 0;
+  // The kinds come in the order of their speed: of the first that suits, the best plan.
   for (const GemmPlan& plan : SuitablePlans(problem, device)) {
-    if (plan.kind == GemmKind::kSimt) {
-      if (best.kind == GemmKind::kNothing) best = plan;
-      continue;
-    }
-    const double clocks = Clocks(plan, problem, device);
+    if (best.kind != GemmKind::kNothing && best.kind != plan.kind) break;
+    const double clocks = plan.kind == GemmKind::kSimt ? 0 : Clocks(plan, problem, device);
     if (best.kind == GemmKind::kNothing || clocks < least) {
       best = plan;
       least = clocks;

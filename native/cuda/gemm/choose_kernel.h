@@ -20,7 +20,7 @@ std::vector<GemmPlan> SuitablePlans(const GemmProblem& problem, const GemmDevice
 // Whether it may be the fastest, as far as an estimate can tell.
 bool IsWorthMeasuring(const GemmPlan& plan, const GemmProblem& problem, const GemmDevice& device);
 
-// "wgmma 128x256 cluster 2", "mma 64x32 splits 4": for people, and for tests to choose by.
+// "wgmma 128x256 splits 2", "mma 64x32 splits 4": for people, and for tests to choose by.
 std::string NameOf(const GemmPlan& plan);
 
 }  // namespace coldstart::cuda

@@ -39,6 +39,7 @@ cudaError_t DescribeDevice(GemmDevice* device) {
   const char* wgmma = std::getenv("COLDSTART_CUDA_WGMMA");
   const bool off = wgmma != nullptr && std::strcmp(wgmma, "0") == 0;
   device->has_wgmma = device->compute_capability == 90 && probe.maxThreadsPerBlock == 64 && !off;
+  if (error == cudaSuccess && device->has_wgmma) error = CountWgmmaClusters(device);
   return error;
 }
 

@@ -39,4 +39,7 @@ cudaError_t RunMmaGemmBf16(const GemmProblem& problem, const GemmPlan& plan, voi
 cudaError_t RunMmaGemmF32(const GemmProblem& problem, const GemmPlan& plan, void* workspace, cudaStream_t stream);
 cudaError_t RunWgmmaGemm(const GemmProblem& problem, const GemmPlan& plan, const GemmDevice& device, cudaStream_t stream);
 
+// Sets device->clusters_of_2 and so on.
+cudaError_t CountWgmmaClusters(GemmDevice* device);
+
 }  // namespace coldstart::cuda

@@ -44,6 +44,11 @@ struct GemmDevice {
   int compiled_for = 0;        // the architecture of the code that runs on it, which may be an earlier one
   int multiprocessors = 0;
   bool has_wgmma = false;  // the code is for sm_90a, and the driver makes tensor maps
+  // Clusters of 2, 4 and 8 blocks with all of a multiprocessor's shared memory each that run at a time. Fewer than their blocks would
+  // fill: a cluster has to find its place within one group of multiprocessors.
+  int clusters_of_2 = 0;
+  int clusters_of_4 = 0;
+  int clusters_of_8 = 0;
   size_t workspace_bytes = 0;
 };
 
@@ -63,7 +68,6 @@ struct GemmPlan {
   // cluster, which add up their parts through shared memory.
   int splits = 1;
   bool asynchronous = false;  // kMma: loads by cp.async (sm_80)
-  int cluster = 1;            // kWgmma: blocks, neighbours along m, that share their part of B (where splits is 1)
 };
 
 }  // namespace coldstart::cuda

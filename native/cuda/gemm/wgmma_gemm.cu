@@ -42,9 +42,8 @@ cudaError_t Start(const GemmProblem& p, const GemmPlan& plan, const GemmDevice& 
   args.m = p.m;
   args.n = p.n;
   args.k = p.k;
-  args.cluster = plan.cluster;
   args.splits = plan.splits;
-  args.tiles_m = ((p.m + Tile::kM - 1) / Tile::kM + plan.cluster - 1) / plan.cluster * plan.cluster;
+  args.tiles_m = (p.m + Tile::kM - 1) / Tile::kM;
   args.tiles_n = (p.n + Tile::kN - 1) / Tile::kN;
   args.batch = p.batch;
   args.alpha = p.alpha;
@@ -61,7 +60,7 @@ cudaError_t Start(const GemmProblem& p, const GemmPlan& plan, const GemmDevice& 
   TensorMap map_c{};
   constexpr TensorElement element = TensorElementOf(Tile::kType);
   bool mapped = MapFactor(p.a, element, p.k, p.m, p.batch, Tile::kM, &map_a) &&
-                MapFactor(p.b, element, p.k, p.n, p.batch, Tile::kN / plan.cluster, &map_b);
+                MapFactor(p.b, element, p.k, p.n, p.batch, Tile::kN, &map_b);
   if (mapped && args.store_boxes) {
     TensorShape shape{};
     shape.element = element;
@@ -79,18 +78,17 @@ cudaError_t Start(const GemmProblem& p, const GemmPlan& plan, const GemmDevice& 
   }
   if (!mapped) return cudaErrorNotSupported;
 
-  const int64_t tiles = static_cast<int64_t>(args.tiles_m) / plan.cluster * args.tiles_n * p.batch;
+  const int64_t tiles = static_cast<int64_t>(args.tiles_m) * args.tiles_n * p.batch;
   if (tiles * plan.splits > INT32_MAX / 16) return cudaErrorNotSupported;
-  const unsigned blocks = static_cast<unsigned>(plan.cluster * plan.splits);
-  // A split tile for each cluster; otherwise as many clusters as run at a time, each with its share of the tiles.
-  const int64_t at_a_time = device.multiprocessors / plan.cluster;
-  const unsigned clusters = static_cast<unsigned>(plan.splits > 1 || tiles < at_a_time ? tiles : at_a_time);
+  // A cluster for each split tile; otherwise as many blocks as run at a time, each with its share of the tiles.
+  const unsigned splits = static_cast<unsigned>(plan.splits);
+  const bool all = splits > 1 || tiles < device.multiprocessors;
   Launch how;
-  how.grid = dim3(clusters * blocks);
+  how.grid = dim3(static_cast<unsigned>(all ? tiles : device.multiprocessors) * splits);
   how.block = dim3(Tile::kThreads);
   how.shared_bytes = Tile::kSharedBytes;
   how.stream = stream;
-  how.cluster = dim3(blocks);
+  how.cluster = dim3(splits);
   return launch(WgmmaGemm<Tile>, how, map_a, map_b, map_c, args);
 }
 
@@ -101,12 +99,9 @@ cudaError_t StartOf(const GemmProblem& p, const GemmPlan& plan, const GemmDevice
     return Start<WgmmaTile<kType, columns, warpgroups>>(p, plan, device, stream); \
   }
   COLDSTART_START(256, 2)
-  COLDSTART_START(192, 2)
   COLDSTART_START(128, 2)
-  COLDSTART_START(96, 2)
   COLDSTART_START(64, 2)
   COLDSTART_START(32, 2)
-  COLDSTART_START(16, 2)
   COLDSTART_START(128, 1)
   COLDSTART_START(64, 1)
   COLDSTART_START(32, 1)
@@ -116,6 +111,31 @@ cudaError_t StartOf(const GemmProblem& p, const GemmPlan& plan, const GemmDevice
 }
 
 }  // namespace
+
+#if defined(__CUDACC__)
+cudaError_t CountWgmmaClusters(GemmDevice* device) {
+  // Any of the kernels: each takes the shared memory of a whole multiprocessor.
+  using Tile = WgmmaTile<WgmmaType::kF16, 256, 2>;
+  int* const counts[] = {&device->clusters_of_2, &device->clusters_of_4, &device->clusters_of_8};
+  cudaError_t error = cudaFuncSetAttribute(reinterpret_cast<const void*>(WgmmaGemm<Tile>),
+                                           cudaFuncAttributeMaxDynamicSharedMemorySize, Tile::kSharedBytes);
+  for (unsigned i = 0; i < 3 && error == cudaSuccess; ++i) {
+    cudaLaunchAttribute cluster{};
+    cluster.id = cudaLaunchAttributeClusterDimension;
+    cluster.val.clusterDim.x = 2u << i;
+    cluster.val.clusterDim.y = 1;
+    cluster.val.clusterDim.z = 1;
+    cudaLaunchConfig_t config{};
+    config.gridDim = dim3(2u << i);
+    config.blockDim = dim3(Tile::kThreads);
+    config.dynamicSmemBytes = Tile::kSharedBytes;
+    config.attrs = &cluster;
+    config.numAttrs = 1;
+    error = cudaOccupancyMaxActiveClusters(counts[i], WgmmaGemm<Tile>, &config);
+  }
+  return error;
+}
+#endif
 
 cudaError_t RunWgmmaGemm(const GemmProblem& problem, const GemmPlan& plan, const GemmDevice& device, cudaStream_t stream) {
   switch (problem.type_ab) {

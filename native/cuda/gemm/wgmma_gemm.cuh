@@ -6,10 +6,11 @@
 // and that it is empty again. Blocks live as long as there are tiles, so that the first loads of a tile run beside the stores of the
 // one before it.
 //
-// Two ways to use a cluster of blocks:
-//   - `cluster` blocks have tiles one below the other along m, each loads a part of their common tile of B for all of them;
-//   - `splits` blocks have the same tile and a part of the sum over k each. They leave their sums in their shared memory, and each adds
-//     up some columns of all of them, in the order of k, so that results do not depend on timing.
+// Where there are few tiles, a cluster of `splits` blocks has one, and each of them a part of the sum over k. They leave their sums in
+// their shared memory, and each adds up some columns of all of them, in the order of k, so that results do not depend on timing.
+//
+// Copies to all blocks of a cluster at once (multicast), which save reads of the second-level cache, were tried: on an H200 no shape
+// that llama.cpp has was more than 1.5 % faster by them, and most were slower.
 #pragma once
 
 #include "cuda/device/bulk_copy.cuh"
@@ -24,10 +25,9 @@ namespace coldstart::cuda {
 
 struct WgmmaArguments {
   int m, n, k;
-  int tiles_m;  // a multiple of `cluster`
+  int tiles_m;
   int tiles_n;
   int batch;
-  int cluster;
   int splits;
   float alpha, beta;
   Matrices c;
@@ -82,19 +82,18 @@ struct TilePlace {
   int row, column, member;
 };
 
-// The tile with this number for the block of this rank. Tiles that are computed at a time share rows of both factors: bands of 16 tiles
+// The tile with this number. Tiles that are computed at a time share rows of both factors: bands of 16 tiles
 // along m, then along n.
 template <typename Tile>
-__device__ inline TilePlace PlaceOf(const WgmmaArguments& args, int number, int rank) {
-  const int tall = args.tiles_m / args.cluster;
-  const int tiles = tall * args.tiles_n;
+__device__ inline TilePlace PlaceOf(const WgmmaArguments& args, int number) {
+  const int tiles = args.tiles_m * args.tiles_n;
   const int member = number / tiles;
   const int tile = number % tiles;
-  const int band_height = 16 / args.cluster;
-  const int band = tile / (band_height * args.tiles_n) * band_height;
-  const int height = tall - band < band_height ? tall - band : band_height;
-  const int in_band = tile % (band_height * args.tiles_n);
-  return TilePlace{((band + in_band % height) * args.cluster + rank) * Tile::kM, in_band / height * Tile::kN, member};
+  constexpr int kBandHeight = 16;
+  const int band = tile / (kBandHeight * args.tiles_n) * kBandHeight;
+  const int height = min(args.tiles_m - band, kBandHeight);
+  const int in_band = tile % (kBandHeight * args.tiles_n);
+  return TilePlace{(band + in_band % height) * Tile::kM, in_band / height * Tile::kN, member};
 }
 
 template <typename Tile>
@@ -109,24 +108,17 @@ __device__ inline SharedAddress EmptyBarrier(int stage) {
 // The loading warpgroup's one thread: all tiles of this block, all steps of each.
 template <typename Tile>
 __device__ inline void LoadTiles(const TensorMap* map_a, const TensorMap* map_b, const WgmmaArguments& args, int first, int stride,
-                                 int tiles, int rank, int step_begin, int step_end) {
+                                 int tiles, int step_begin, int step_end) {
   RingPosition at;
   for (int number = first; number < tiles; number += stride) {
-    const TilePlace place = PlaceOf<Tile>(args, number, args.cluster > 1 ? rank : 0);
+    const TilePlace place = PlaceOf<Tile>(args, number);
     for (int step = step_begin; step < step_end; ++step) {
       const SharedAddress full = FullBarrier<Tile>(at.stage);
       const SharedAddress stage = shared_address(Tile::kStagesAt + at.stage * Tile::kStageBytes);
-      BarrierWaitCluster(EmptyBarrier<Tile>(at.stage), at.parity ^ 1);
+      BarrierWait(EmptyBarrier<Tile>(at.stage), at.parity ^ 1);
       BarrierArriveExpect(full, Tile::kStageBytes);
       LoadBox(stage, map_a, full, step * Tile::kStep, place.row, place.member * args.member_a);
-      const SharedAddress stage_b = stage + Tile::kBytesA;
-      if (args.cluster > 1) {
-        const int rows = Tile::kN / args.cluster;
-        LoadBoxMulticast(stage_b + rank * rows * 128, map_b, full, step * Tile::kStep, place.column + rank * rows,
-                         place.member * args.member_b, static_cast<uint16_t>((1 << args.cluster) - 1));
-      } else {
-        LoadBox(stage_b, map_b, full, step * Tile::kStep, place.column, place.member * args.member_b);
-      }
+      LoadBox(stage + Tile::kBytesA, map_b, full, step * Tile::kStep, place.column, place.member * args.member_b);
       at.Advance(Tile::kStages);
     }
   }
@@ -134,15 +126,11 @@ __device__ inline void LoadTiles(const TensorMap* map_a, const TensorMap* map_b,
 
 // The sums of one tile of a multiplying warpgroup.
 template <typename Tile>
-__device__ inline void MultiplyTile(float (&sums)[Tile::kN / 2], RingPosition* at, int warpgroup, int lane, int steps, int cluster) {
-  // Each warp, when all of its lanes have waited, tells each block whose loads go to this one's stage.
+__device__ inline void MultiplyTile(float (&sums)[Tile::kN / 2], RingPosition* at, int warpgroup, int lane, int steps) {
+  // Each warp says so, when all of its lanes have waited.
   const auto give_back = [&](int stage) {
     __syncwarp();
-    if (cluster > 1) {
-      if (lane < cluster) BarrierArriveAt(EmptyBarrier<Tile>(stage), lane);
-    } else if (lane == 0) {
-      BarrierArrive(EmptyBarrier<Tile>(stage));
-    }
+    if (lane == 0) BarrierArrive(EmptyBarrier<Tile>(stage));
   };
 #pragma unroll
   for (int i = 0; i < Tile::kN / 2; ++i) sums[i] = 0;
@@ -272,15 +260,13 @@ __global__ void __launch_bounds__(Tile::kThreads, 1)
                                                               : Element::kF32;
   const int warpgroup = static_cast<int>(threadIdx.x) / 128 - 1;  // -1 loads
   const int thread = threadIdx.x % 128;
-  const int blocks = args.cluster * args.splits;  // of a cluster; one of both is 1
-  const int rank = blocks > 1 ? static_cast<int>(ClusterRank()) : 0;
-  const int tiles = args.tiles_m / args.cluster * args.tiles_n * args.batch;
-  const int first = blockIdx.x / blocks;
-  const int stride = gridDim.x / blocks;
+  const int rank = args.splits > 1 ? static_cast<int>(ClusterRank()) : 0;
+  const int tiles = args.tiles_m * args.tiles_n * args.batch;
+  const int first = blockIdx.x / args.splits;
+  const int stride = gridDim.x / args.splits;
   const int all_steps = (args.k + Tile::kStep - 1) / Tile::kStep;
-  const int part = args.splits > 1 ? rank : 0;
   const int steps_of_part = (all_steps + args.splits - 1) / args.splits;
-  const int step_begin = min(part * steps_of_part, all_steps);
+  const int step_begin = min(rank * steps_of_part, all_steps);
   const int step_end = min(step_begin + steps_of_part, all_steps);
 
   if (threadIdx.x == 0) {
@@ -288,12 +274,11 @@ __global__ void __launch_bounds__(Tile::kThreads, 1)
     PrefetchTensorMap(&map_b);
     for (int stage = 0; stage < Tile::kStages; ++stage) {
       BarrierInit(FullBarrier<Tile>(stage), 1);
-      // Each warp of each block that a stage's loads go to.
-      BarrierInit(EmptyBarrier<Tile>(stage), 4 * Tile::kWarpgroups * args.cluster);
+      BarrierInit(EmptyBarrier<Tile>(stage), 4 * Tile::kWarpgroups);  // each warp that multiplies
     }
     FenceBarrierInit();
   }
-  if (blocks > 1) {
+  if (args.splits > 1) {
     ClusterArrive();
     ClusterWait();
   } else {
@@ -303,7 +288,7 @@ __global__ void __launch_bounds__(Tile::kThreads, 1)
   if (warpgroup < 0) {
     if constexpr (Tile::kWarpgroups == 2) ReleaseRegisters<40>();
     if (threadIdx.x == 0) {
-      LoadTiles<Tile>(&map_a, &map_b, args, first, stride, tiles, rank, step_begin, step_end);
+      LoadTiles<Tile>(&map_a, &map_b, args, first, stride, tiles, step_begin, step_end);
     }
     __syncwarp();
     if (args.splits > 1) {
@@ -315,9 +300,9 @@ __global__ void __launch_bounds__(Tile::kThreads, 1)
     RingPosition at;
     int next_buffer = 0;
     for (int number = first; number < tiles; number += stride) {
-      const TilePlace place = PlaceOf<Tile>(args, number, args.cluster > 1 ? rank : 0);
+      const TilePlace place = PlaceOf<Tile>(args, number);
       float sums[Tile::kN / 2];
-      MultiplyTile<Tile>(sums, &at, warpgroup, thread % 32, step_end - step_begin, args.cluster);
+      MultiplyTile<Tile>(sums, &at, warpgroup, thread % 32, step_end - step_begin);
       if (args.splits > 1) {
         // Nobody multiplies what the sums overwrite.
         NamedBarrier(3, Tile::kWarpgroups * 128);
@@ -344,8 +329,8 @@ __global__ void __launch_bounds__(Tile::kThreads, 1)
     }
     if (thread == 0) StoreBoxWait<0>();
   }
-  // Shared memory and barriers stay until no block of the cluster needs them.
-  if (blocks > 1) {
+  // Shared memory stays until no block of the cluster needs it.
+  if (args.splits > 1) {
     __syncwarp();
     ClusterArrive();
     ClusterWait();

@@ -312,8 +312,8 @@ int RunCheck(const Options& options) {
     GemmDevice device;
     COLDSTART_NEED(DescribeDevice(&device));
     device.workspace_bytes = handle.workspace_bytes();
-    std::printf("sm_%d, code for %d, wgmma %d, %d multiprocessors\n", device.compute_capability, device.compiled_for, device.has_wgmma,
-                device.multiprocessors);
+    std::printf("sm_%d, code for %d, wgmma %d, %d multiprocessors, %d + %d + %d clusters of 2, 4, 8\n", device.compute_capability, device.compiled_for, device.has_wgmma,
+                device.multiprocessors, device.clusters_of_2, device.clusters_of_4, device.clusters_of_8);
     for (const GemmKind kind : {GemmKind::kSimt, GemmKind::kMma, GemmKind::kWgmma}) {
       CheckPlans(kind, options, device, handle, stream, &tally);
       std::printf("plans, kind %d: so far %d checks, %d failures, worst error %.3f of what is allowed\n", static_cast<int>(kind),
