@@ -6,6 +6,7 @@
 
 import fs from "node:fs";
 import { createRequire } from "node:module";
+import { fileURLToPath } from "node:url";
 
 /** Of an Error, when a kernel did what a GPU leaves undefined. */
 export type Fault =
@@ -16,10 +17,12 @@ export interface Emulation {
   setSeed(seed: number): void;
 }
 
-const file = new URL("../../build/testing/coldstart_cuda_emulation.node", import.meta.url);
+const file =
+  process.env.COLDSTART_CUDA_EMULATION ??
+  fileURLToPath(new URL("../../build/testing/coldstart_cuda_emulation.node", import.meta.url));
 
-/** Undefined where it is not built (systems other than Linux). */
-export const emulation = fs.existsSync(file) ? (createRequire(import.meta.url)(file.pathname) as Emulation) : undefined;
+/** Undefined where it is not built (systems other than Linux). COLDSTART_CUDA_EMULATION names another. */
+export const emulation = fs.existsSync(file) ? (createRequire(import.meta.url)(file) as Emulation) : undefined;
 
 /** The functions of one kernel's file. Only within a test of cudaTest(). */
 // eslint-disable-next-line @typescript-eslint/no-unnecessary-type-parameters

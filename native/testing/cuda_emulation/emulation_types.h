@@ -59,6 +59,4 @@ enum cudaError_t {
   cudaErrorNotSupported = 801
 };
 using cudaStream_t = void*;
-inline const char* cudaGetErrorString(cudaError_t error) {
-  return error == cudaSuccess ? "no error" : "invalid launch";
-}
+inline const char* cudaGetErrorString(cudaError_t error) { return error == cudaSuccess ? "no error" : "not possible"; }

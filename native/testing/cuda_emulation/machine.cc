@@ -1,7 +1,10 @@
 #include "testing/cuda_emulation/machine.h"
 
 #include <algorithm>
+#include <cstdlib>
 #include <utility>
+
+#include "testing/cuda_emulation/guarded_buffer.h"
 
 uint3 threadIdx, blockIdx;
 dim3 blockDim, gridDim;
@@ -60,7 +63,7 @@ void Fail(Fault fault, const std::string& what, const Location& where) {
 
 uint32_t Lane() { return Machine::self()->lane(); }
 
-Machine::Machine(const Shape& shape, uint64_t seed) : shape_(shape), random_(seed) {
+Machine::Machine(const Shape& shape, uint64_t seed) : shape_(shape), random_(seed), later_fiber_(kStackBytes) {
   const uint32_t blocks = Volume(shape.cluster);
   const uint32_t threads = Volume(shape.block) * blocks;
   for (uint32_t i = 0; i < threads; ++i) {
@@ -161,7 +164,8 @@ void Machine::Resume(Thread* thread) {
   self_ = thread;
   threadIdx = thread->index;
   blockIdx = thread->block->index;
-  thread->fiber.Resume();
+  fiber_ = &thread->fiber;
+  fiber_->Resume();
   if (failure_ != nullptr) std::rethrow_exception(std::exchange(failure_, nullptr));
 }
 
@@ -178,13 +182,40 @@ void Machine::Schedule() {
       std::swap(later_[pick], later_.back());
       const std::function<void()> work = std::move(later_.back());
       later_.pop_back();
-      work();
+      DoLater(work);
     } else {
       break;
     }
   }
   if (std::any_of(threads_.begin(), threads_.end(), [](const auto& thread) { return !thread->ended; }))
     ReportDeadlock();
+}
+
+// On a stack that can be left, as those of threads can.
+void Machine::DoLater(std::function<void()> work) {
+  struct Task {
+    Machine* machine;
+    std::function<void()> work;
+  } task{this, std::move(work)};
+  later_fiber_.Start(
+      [](void* argument) {
+        auto* it = static_cast<Task*>(argument);
+        try {
+          it->work();
+        } catch (...) {
+          it->machine->failure_ = std::current_exception();
+        }
+      },
+      &task);
+  fiber_ = &later_fiber_;
+  later_fiber_.Resume();
+  if (failure_ != nullptr) std::rethrow_exception(std::exchange(failure_, nullptr));
+}
+
+void Machine::Abandon(const Failure& failure) {
+  failure_ = std::make_exception_ptr(failure);
+  fiber_->GiveWay();
+  std::abort();
 }
 
 void Machine::Wait(const char* in, const Location& where) {
@@ -292,6 +323,7 @@ cudaError_t Run(const Shape& shape, const std::function<void()>& thread) {
       }
     }
   }
+  const GuardWatch watch;
   std::shuffle(order.begin(), order.end(), machine.random());
   try {
     for (const uint3& first : order) machine.Run(first, thread);

@@ -127,6 +127,9 @@ class Machine {
   void Wait(const char* in, const Location& where);
   void Wake(Thread* thread);
 
+  // Ends the launch with a failure from within a thread that cannot throw. Does not return.
+  [[noreturn]] void Abandon(const Failure& failure);
+
   uint32_t NewAgent(const std::string& name, bool by_proxy);
 
   // Work that is done when every thread waits (or sooner): copies that nobody has asked for yet.
@@ -150,6 +153,7 @@ class Machine {
   static void Body(void* thread);
   void Prepare(uint3 first);
   void Schedule();
+  void DoLater(std::function<void()> work);
   void Resume(Thread* thread);
   [[noreturn]] void ReportDeadlock();
   void CheckEnd();
@@ -167,6 +171,8 @@ class Machine {
   uint32_t cluster_phase_ = 0;
   std::shared_ptr<const Knowledge> cluster_passed_;
   Thread* self_ = nullptr;
+  Fiber* fiber_ = nullptr;  // that runs now
+  Fiber later_fiber_;
   std::exception_ptr failure_;
 };
 
