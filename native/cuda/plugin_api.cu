@@ -1,11 +1,10 @@
-#include "cuda/plugin_api.h"
-
 #include <memory>
 #include <string>
 #include <utility>
 #include <vector>
 
 #include "cuda/kv/mover.h"
+#include "cuda/plugin_api.h"
 #include "cuda/quantize/pipeline.h"
 
 namespace coldstart::cuda {
@@ -70,7 +69,8 @@ int coldstart_cuda_quantize_supports(int32_t source_type, int32_t target_type) {
   return IsFloat(static_cast<WeightType>(source_type)) && IsQuantized(static_cast<WeightType>(target_type)) ? 1 : 0;
 }
 
-int coldstart_cuda_quantize_create(const coldstart_cuda_quantize_options* options, coldstart_cuda_quantizer** quantizer) {
+int coldstart_cuda_quantize_create(const coldstart_cuda_quantize_options* options,
+                                   coldstart_cuda_quantizer** quantizer) {
   *quantizer = nullptr;
   if (options->size < sizeof(*options)) return Fail(COLDSTART_CUDA_INVALID, "The options are of another version");
   PipelineOptions how;
@@ -111,7 +111,9 @@ int coldstart_cuda_quantize_collect(coldstart_cuda_quantizer* quantizer, coldsta
   return Fail(collected.error, "A chunk was not quantized");
 }
 
-void coldstart_cuda_quantize_release(coldstart_cuda_quantizer* quantizer, int slot) { quantizer->pipeline->Release(slot); }
+void coldstart_cuda_quantize_release(coldstart_cuda_quantizer* quantizer, int slot) {
+  quantizer->pipeline->Release(slot);
+}
 
 void coldstart_cuda_quantize_measure(coldstart_cuda_quantizer* quantizer, coldstart_cuda_quantize_times* times) {
   if (times->size < sizeof(*times)) return;
@@ -140,18 +142,19 @@ uint64_t coldstart_cuda_kv_bytes(const coldstart_cuda_kv_tensor* tensors, size_t
   return KvMover::Bytes(TensorsOf(tensors, count), cell_count);
 }
 
-int coldstart_cuda_kv_gather(coldstart_cuda_kv* kv, const coldstart_cuda_kv_tensor* tensors, size_t count, const uint32_t* cells,
-                             uint32_t cell_count, void* out, uint64_t bytes, uint32_t* refusals) {
+int coldstart_cuda_kv_gather(coldstart_cuda_kv* kv, const coldstart_cuda_kv_tensor* tensors, size_t count,
+                             const uint32_t* cells, uint32_t cell_count, void* out, uint64_t bytes,
+                             uint32_t* refusals) {
   const KvMover::Outcome outcome =
       kv->mover->Gather(TensorsOf(tensors, count), {cells, cells + cell_count}, static_cast<uint8_t*>(out), bytes);
   *refusals = outcome.refusals;
   return Fail(outcome.error, "Cells could not be taken out of the KV cache");
 }
 
-int coldstart_cuda_kv_scatter(coldstart_cuda_kv* kv, const coldstart_cuda_kv_tensor* tensors, size_t count, const uint32_t* cells,
-                              uint32_t cell_count, const void* in, uint64_t bytes) {
-  const KvMover::Outcome outcome =
-      kv->mover->Scatter(TensorsOf(tensors, count), {cells, cells + cell_count}, static_cast<const uint8_t*>(in), bytes);
+int coldstart_cuda_kv_scatter(coldstart_cuda_kv* kv, const coldstart_cuda_kv_tensor* tensors, size_t count,
+                              const uint32_t* cells, uint32_t cell_count, const void* in, uint64_t bytes) {
+  const KvMover::Outcome outcome = kv->mover->Scatter(TensorsOf(tensors, count), {cells, cells + cell_count},
+                                                      static_cast<const uint8_t*>(in), bytes);
   return Fail(outcome.error, "Cells could not be put back into the KV cache");
 }
 

@@ -1,9 +1,10 @@
 /*
- * What the CUDA plugin offers besides ggml's backend: quantizing weights, and moving cells of the KV cache. Found by dlsym in the
- * library of the plugin that is loaded; plain C, so that the two may be built by different compilers.
+ * What the CUDA plugin offers besides ggml's backend: quantizing weights, and moving cells of the KV cache. Found by
+ * dlsym in the library of the plugin that is loaded; plain C, so that the two may be built by different compilers.
  *
- * Every structure begins with its own size, which the caller sets: fields are only ever added at the end. Functions that return
- * int return 0 or an error, whose text coldstart_cuda_last_error() has for the thread that called. Types have ggml's numbers.
+ * Every structure begins with its own size, which the caller sets: fields are only ever added at the end. Functions
+ * that return int return 0 or an error, whose text coldstart_cuda_last_error() has for the thread that called. Types
+ * have ggml's numbers.
  */
 #ifndef COLDSTART_CUDA_PLUGIN_API_H_
 #define COLDSTART_CUDA_PLUGIN_API_H_
@@ -43,7 +44,8 @@ COLDSTART_CUDA_API const char* coldstart_cuda_last_error(void);
 /* CUDA's number of the device with this PCI bus id ("0000:01:00.0", as ggml says it), or -1. */
 COLDSTART_CUDA_API int coldstart_cuda_device_of(const char* pci_bus_id);
 
-/* --- Quantizing: rows through the GPU as a stream. The blocks are those of ggml_quantize_chunk() without importance, to the bit. */
+/* --- Quantizing: rows through the GPU as a stream. The blocks are those of ggml_quantize_chunk() without importance,
+ * to the bit. */
 
 typedef struct coldstart_cuda_quantizer coldstart_cuda_quantizer;
 
@@ -84,15 +86,19 @@ COLDSTART_CUDA_API int coldstart_cuda_quantize_create(const coldstart_cuda_quant
                                                       coldstart_cuda_quantizer** quantizer);
 COLDSTART_CUDA_API void coldstart_cuda_quantize_destroy(coldstart_cuda_quantizer* quantizer);
 /*
- * Any thread may call these. acquire: a slot and its pinned buffer, which has room for max_rows rows; -1 when none is free and, with
- * `wait`, none will be unless this caller does something. submit: the buffer has that many rows. collect: waits for the chunk that was
- * submitted first of those not collected. release: the slot is free again, after its result was used, or unused.
+ * Any thread may call these. acquire: a slot and its pinned buffer, which has room for max_rows rows; -1 when none is
+ * free and, with `wait`, none will be unless this caller does something. submit: the buffer has that many rows.
+ * collect: waits for the chunk that was submitted first of those not collected. release: the slot is free again, after
+ * its result was used, or unused.
  */
 COLDSTART_CUDA_API int coldstart_cuda_quantize_acquire(coldstart_cuda_quantizer* quantizer, int wait, void** buffer);
-COLDSTART_CUDA_API int coldstart_cuda_quantize_submit(coldstart_cuda_quantizer* quantizer, int slot, int64_t rows, uint64_t tag);
-COLDSTART_CUDA_API int coldstart_cuda_quantize_collect(coldstart_cuda_quantizer* quantizer, coldstart_cuda_quantize_result* result);
+COLDSTART_CUDA_API int coldstart_cuda_quantize_submit(coldstart_cuda_quantizer* quantizer, int slot, int64_t rows,
+                                                      uint64_t tag);
+COLDSTART_CUDA_API int coldstart_cuda_quantize_collect(coldstart_cuda_quantizer* quantizer,
+                                                       coldstart_cuda_quantize_result* result);
 COLDSTART_CUDA_API void coldstart_cuda_quantize_release(coldstart_cuda_quantizer* quantizer, int slot);
-COLDSTART_CUDA_API void coldstart_cuda_quantize_measure(coldstart_cuda_quantizer* quantizer, coldstart_cuda_quantize_times* times);
+COLDSTART_CUDA_API void coldstart_cuda_quantize_measure(coldstart_cuda_quantizer* quantizer,
+                                                        coldstart_cuda_quantize_times* times);
 
 /* --- The KV cache: cells of a sequence out of all layers at once, and back. */
 
@@ -100,15 +106,17 @@ typedef struct coldstart_cuda_kv coldstart_cuda_kv;
 
 enum coldstart_cuda_kv_encoding {
   COLDSTART_CUDA_KV_AS_IS = 0,
-  COLDSTART_CUDA_KV_Q8_0 = 1, /* rows of F16 become blocks when they are taken out, and F16 again when they are put back */
+  COLDSTART_CUDA_KV_Q8_0 =
+      1, /* rows of F16 become blocks when they are taken out, and F16 again when they are put back */
   COLDSTART_CUDA_KV_Q4_0 = 2,
 };
 
-/* A tensor of keys or values, of one layer and stream. An array of these has no sizes: its layout is that of the version. */
+/* A tensor of keys or values, of one layer and stream. An array of these has no sizes: its layout is that of the
+ * version. */
 typedef struct {
-  void* data;             /* device memory: ggml's tensor->data */
-  uint64_t stride;        /* bytes; of rows from one cell to the next, of transposed values from one element to the next */
-  uint32_t row_size;      /* of rows: bytes of one; of transposed values: elements */
+  void* data;        /* device memory: ggml's tensor->data */
+  uint64_t stride;   /* bytes; of rows from one cell to the next, of transposed values from one element to the next */
+  uint32_t row_size; /* of rows: bytes of one; of transposed values: elements */
   uint32_t element_bytes; /* of transposed values: of one; 0: rows */
   uint32_t encoding;
   uint32_t reserved; /* 0 */
@@ -116,17 +124,21 @@ typedef struct {
 
 COLDSTART_CUDA_API int coldstart_cuda_kv_create(int32_t device, size_t staging_bytes, coldstart_cuda_kv** kv);
 COLDSTART_CUDA_API void coldstart_cuda_kv_destroy(coldstart_cuda_kv* kv);
-/* What `cell_count` cells take when they are taken out: tensors one after another, each from a multiple of 16 bytes on. */
-COLDSTART_CUDA_API uint64_t coldstart_cuda_kv_bytes(const coldstart_cuda_kv_tensor* tensors, size_t count, uint32_t cell_count);
-/*
- * Cells in the order in which they are named. What computes on the cache has to be finished before, and may go on after these return.
- * Memory of coldstart_cuda_host_allocate is copied to without a detour. One thread at a time for each coldstart_cuda_kv.
+/* What `cell_count` cells take when they are taken out: tensors one after another, each from a multiple of 16 bytes on.
  */
-COLDSTART_CUDA_API int coldstart_cuda_kv_gather(coldstart_cuda_kv* kv, const coldstart_cuda_kv_tensor* tensors, size_t count,
-                                                const uint32_t* cells, uint32_t cell_count, void* out, uint64_t bytes,
-                                                uint32_t* refusals);
-COLDSTART_CUDA_API int coldstart_cuda_kv_scatter(coldstart_cuda_kv* kv, const coldstart_cuda_kv_tensor* tensors, size_t count,
-                                                 const uint32_t* cells, uint32_t cell_count, const void* in, uint64_t bytes);
+COLDSTART_CUDA_API uint64_t coldstart_cuda_kv_bytes(const coldstart_cuda_kv_tensor* tensors, size_t count,
+                                                    uint32_t cell_count);
+/*
+ * Cells in the order in which they are named. What computes on the cache has to be finished before, and may go on after
+ * these return. Memory of coldstart_cuda_host_allocate is copied to without a detour. One thread at a time for each
+ * coldstart_cuda_kv.
+ */
+COLDSTART_CUDA_API int coldstart_cuda_kv_gather(coldstart_cuda_kv* kv, const coldstart_cuda_kv_tensor* tensors,
+                                                size_t count, const uint32_t* cells, uint32_t cell_count, void* out,
+                                                uint64_t bytes, uint32_t* refusals);
+COLDSTART_CUDA_API int coldstart_cuda_kv_scatter(coldstart_cuda_kv* kv, const coldstart_cuda_kv_tensor* tensors,
+                                                 size_t count, const uint32_t* cells, uint32_t cell_count,
+                                                 const void* in, uint64_t bytes);
 
 /* Pinned memory. NULL if it cannot be had. */
 COLDSTART_CUDA_API void* coldstart_cuda_host_allocate(size_t bytes);

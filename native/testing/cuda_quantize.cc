@@ -30,8 +30,8 @@ WeightType TypeAt(const Napi::CallbackInfo& info, size_t i) { return static_cast
 
 // patternRows(count, largest, seed): Float32Array, blocks of all kinds
 Napi::Value RunPatternRows(const Napi::CallbackInfo& info) {
-  const std::vector<float> values =
-      testing::PatternRows(IntegerOf(info[0]), info[1].As<Napi::Number>().DoubleValue(), static_cast<uint64_t>(IntegerOf(info[2])));
+  const std::vector<float> values = testing::PatternRows(IntegerOf(info[0]), info[1].As<Napi::Number>().DoubleValue(),
+                                                         static_cast<uint64_t>(IntegerOf(info[2])));
   Napi::Float32Array result = Napi::Float32Array::New(info.Env(), values.size());
   std::memcpy(result.Data(), values.data(), values.size() * sizeof(float));
   return result;
@@ -121,11 +121,12 @@ Napi::Value RunGgmlDequantize(const Napi::CallbackInfo& info) {
 }
 const Registration kGgmlDequantize("ggmlDequantize", RunGgmlDequantize);
 
-// kvCases(): the names of caches, of which moveCells(name, order, seed) moves cells out and back. Order 0: cells in a row, 1: with
-// gaps, 2: in any order. Returns what was wrong, or "".
+// kvCases(): the names of caches, of which moveCells(name, order, seed) moves cells out and back. Order 0: cells in a
+// row, 1: with gaps, 2: in any order. Returns what was wrong, or "".
 Napi::Value RunKvCases(const Napi::CallbackInfo& info) {
   Napi::Array names = Napi::Array::New(info.Env());
-  for (const testing::KvCase& kind : testing::KvCases()) names[names.Length()] = Napi::String::New(info.Env(), kind.name);
+  for (const testing::KvCase& kind : testing::KvCases())
+    names[names.Length()] = Napi::String::New(info.Env(), kind.name);
   return names;
 }
 const Registration kKvCases("kvCases", RunKvCases);
@@ -153,7 +154,8 @@ std::string MoveCellsOf(const testing::KvCase& kind, int order, uint64_t seed) {
   for (const KvPiece& piece : pieces) {
     if (piece.offset != planned) return "Pieces do not follow each other";
     planned += piece.bytes;
-    LaunchMoveCells<true>(piece, piece.parts.data(), from.data(), kind.count, staged.get() + piece.offset, &refusals, nullptr);
+    LaunchMoveCells<true>(piece, piece.parts.data(), from.data(), kind.count, staged.get() + piece.offset, &refusals,
+                          nullptr);
   }
   if (planned != bytes) return "Pieces are not the whole";
   if (refusals != 0) return "Values were refused";
@@ -161,7 +163,8 @@ std::string MoveCellsOf(const testing::KvCase& kind, int order, uint64_t seed) {
   if (different != 0) return std::to_string(different) + " tensors came out wrong";
   std::memset(device.get(), testing::kCachePoison, cache.bytes.size());
   for (const KvPiece& piece : pieces) {
-    LaunchMoveCells<false>(piece, piece.parts.data(), to.data(), kind.count, staged.get() + piece.offset, &refusals, nullptr);
+    LaunchMoveCells<false>(piece, piece.parts.data(), to.data(), kind.count, staged.get() + piece.offset, &refusals,
+                           nullptr);
   }
   const std::vector<uint8_t> expected = ExpectedBack(cache, from, to);
   return std::memcmp(device.get(), expected.data(), expected.size()) == 0 ? "" : "The cache is wrong afterwards";

@@ -1,4 +1,5 @@
-// Owners of what the CUDA runtime hands out. A failure is a value: what could not be had is empty, and the error is returned.
+// Owners of what the CUDA runtime hands out. A failure is a value: what could not be had is empty, and the error is
+// returned.
 #pragma once
 
 #include <cuda_runtime.h>

@@ -28,7 +28,8 @@ std::vector<KvPiece> PlanPieces(const std::vector<KvTensor>& tensors, uint32_t c
     const uint64_t start = offset;
     for (uint32_t first = 0; first < rows;) {
       const uint64_t used = pieces.empty() ? 0 : offset - pieces.back().offset;
-      // Parts start at multiples of 16 bytes, so that vectors fit: in steps of 16 rows they do wherever a tensor is cut.
+      // Parts start at multiples of 16 bytes, so that vectors fit: in steps of 16 rows they do wherever a tensor is
+      // cut.
       uint64_t fitting = (used < capacity ? capacity - used : 0) / row_bytes;
       if (fitting < rows - first) fitting = fitting / 16 * 16;
       if (pieces.empty() || fitting == 0) {
@@ -42,7 +43,7 @@ std::vector<KvPiece> PlanPieces(const std::vector<KvTensor>& tensors, uint32_t c
       const uint64_t most = std::max<uint64_t>(16, kMostBytes / std::max<uint64_t>(row_bytes, tensor.size) / 16 * 16);
       const auto count = static_cast<uint32_t>(std::min({fitting, uint64_t{rows - first}, most}));
       KvPiece& piece = pieces.back();
-      const KvPart part{tensor.data, tensor.stride, offset - piece.offset, tensor.size, tensor.element_bytes,
+      const KvPart part{tensor.data, tensor.stride, offset - piece.offset, tensor.size,    tensor.element_bytes,
                         first,       count,         WidestVector(tensor),  tensor.encoding};
       piece.parts.push_back(part);
       piece.groups = std::max(piece.groups, GroupsOf(part, cells));

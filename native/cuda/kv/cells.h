@@ -1,11 +1,12 @@
 // How the KV cache of a context lies in memory, and how the cells of one sequence lie when they are taken out of it.
 //
-// Each layer has a tensor of keys and one of values. Of most a cell is a row: `size` bytes, `stride` from the next cell's. Values
-// without flash attention are transposed: an element of all cells is a row, and a cell is a column in it.
+// Each layer has a tensor of keys and one of values. Of most a cell is a row: `size` bytes, `stride` from the next
+// cell's. Values without flash attention are transposed: an element of all cells is a row, and a cell is a column in
+// it.
 //
-// Taken out, tensors follow each other, each from a multiple of 16 bytes on: rows of cells without gaps, in the order in which the
-// cells were named; transposed ones by element, each with all the cells. That is what is between the headers of llama.cpp's states of
-// sequences, bytes and order, unless rows are encoded on the way.
+// Taken out, tensors follow each other, each from a multiple of 16 bytes on: rows of cells without gaps, in the order
+// in which the cells were named; transposed ones by element, each with all the cells. That is what is between the
+// headers of llama.cpp's states of sequences, bytes and order, unless rows are encoded on the way.
 #pragma once
 
 #include <cstddef>
@@ -24,9 +25,9 @@ enum class KvEncoding : uint32_t {
 };
 
 struct KvTensor {
-  uint8_t* data = nullptr;     // device memory
-  uint64_t stride = 0;         // bytes; of rows from one cell to the next, of transposed ones from one element to the next
-  uint32_t size = 0;           // of rows: bytes of one; of transposed ones: number of elements
+  uint8_t* data = nullptr;  // device memory
+  uint64_t stride = 0;      // bytes; of rows from one cell to the next, of transposed ones from one element to the next
+  uint32_t size = 0;        // of rows: bytes of one; of transposed ones: number of elements
   uint32_t element_bytes = 0;  // of transposed ones, 1, 2 or 4; 0: rows
   KvEncoding encoding = KvEncoding::kAsIs;
 };
@@ -92,7 +93,8 @@ struct KvPiece {
   uint32_t groups = 0;  // of the part that needs most
 };
 
-// Divides the tensors into pieces of at most `capacity` bytes, tensors by rows where they are larger; a single row may be larger.
+// Divides the tensors into pieces of at most `capacity` bytes, tensors by rows where they are larger; a single row may
+// be larger.
 std::vector<KvPiece> PlanPieces(const std::vector<KvTensor>& tensors, uint32_t cells, uint64_t capacity);
 
 }  // namespace coldstart::cuda

@@ -1,5 +1,5 @@
-// Moves cells of a sequence out of the KV cache and back: all layers in one launch. What is staged may lie in device memory, or in
-// pinned memory that the device reaches.
+// Moves cells of a sequence out of the KV cache and back: all layers in one launch. What is staged may lie in device
+// memory, or in pinned memory that the device reaches.
 #pragma once
 
 #include "cuda/device/launch.cuh"
@@ -9,7 +9,8 @@
 
 namespace coldstart::cuda {
 
-// Rows as they are. Threads take vectors one after another over all rows; each of a thread's loads is on its way before it stores.
+// Rows as they are. Threads take vectors one after another over all rows; each of a thread's loads is on its way before
+// it stores.
 template <typename Vector, bool kGather>
 __device__ __forceinline__ void MoveRows(const KvPart& part, const uint32_t* cells, uint8_t* staged) {
   const uint32_t per_row = part.size / static_cast<uint32_t>(sizeof(Vector));
@@ -80,7 +81,8 @@ struct EightElements {
 
 // Transposed: a thread moves one element of eight cells.
 template <typename Element, bool kGather>
-__device__ __forceinline__ void MoveColumns(const KvPart& part, const uint32_t* cells, uint32_t cell_count, uint8_t* staged) {
+__device__ __forceinline__ void MoveColumns(const KvPart& part, const uint32_t* cells, uint32_t cell_count,
+                                            uint8_t* staged) {
   using Eight = EightElements<Element>;
   const uint32_t per_row = (cell_count + kKvCellsPerUnit - 1) / kKvCellsPerUnit;
   const uint32_t index = blockIdx.x * kKvThreads + threadIdx.x;
@@ -107,7 +109,9 @@ __device__ __forceinline__ void MoveColumns(const KvPart& part, const uint32_t* 
   } else {
 #pragma unroll
     for (uint32_t i = 0; i < kKvCellsPerUnit; ++i) {
-      if (i < count) values.elements[i] = kGather ? reinterpret_cast<const Element*>(cached)[own[i]] : reinterpret_cast<const Element*>(out)[i];
+      if (i < count)
+        values.elements[i] =
+            kGather ? reinterpret_cast<const Element*>(cached)[own[i]] : reinterpret_cast<const Element*>(out)[i];
     }
   }
   const bool store_as_vector = kGather ? out_as_vector : cached_as_vector;
@@ -136,7 +140,8 @@ __device__ __forceinline__ uint4* CachedBlock(const KvPart& part, const uint32_t
 
 // Rows of F16 to blocks: staged rows have no gaps, so that a thread block stores all it made as one.
 template <typename Format>
-__device__ __forceinline__ void EncodeRows(const KvPart& part, const uint32_t* cells, uint8_t* staged, uint32_t* refusals) {
+__device__ __forceinline__ void EncodeRows(const KvPart& part, const uint32_t* cells, uint8_t* staged,
+                                           uint32_t* refusals) {
   const uint32_t all = part.count * (part.size / 64);
   const uint32_t first = blockIdx.x * kKvBlocksPerGroup;
   if (first >= all) return;
@@ -204,10 +209,11 @@ __global__ void __launch_bounds__(kKvThreads)
   }
 }
 
-// All pointers are such as the device reaches: `parts`, of the piece; `cells`, the cells of the sequence; `staged`, the piece's bytes.
+// All pointers are such as the device reaches: `parts`, of the piece; `cells`, the cells of the sequence; `staged`, the
+// piece's bytes.
 template <bool kGather>
-cudaError_t LaunchMoveCells(const KvPiece& piece, const KvPart* parts, const uint32_t* cells, uint32_t cell_count, uint8_t* staged,
-                            uint32_t* refusals, cudaStream_t stream) {
+cudaError_t LaunchMoveCells(const KvPiece& piece, const KvPart* parts, const uint32_t* cells, uint32_t cell_count,
+                            uint8_t* staged, uint32_t* refusals, cudaStream_t stream) {
   Launch how;
   how.grid = dim3(piece.groups, static_cast<unsigned>(piece.parts.size()));
   how.block = dim3(kKvThreads);

@@ -1,10 +1,9 @@
-#include "cuda/kv/mover.h"
-
 #include <algorithm>
 #include <cstring>
 #include <utility>
 
 #include "cuda/kv/move_cells.cuh"
+#include "cuda/kv/mover.h"
 
 namespace coldstart::cuda {
 
@@ -170,8 +169,8 @@ KvMover::Outcome KvMover::Gather(const std::vector<KvTensor>& tensors, const std
   return Move(true, tensors, cells, out, bytes, path);
 }
 
-KvMover::Outcome KvMover::Scatter(const std::vector<KvTensor>& tensors, const std::vector<uint32_t>& cells, const uint8_t* in,
-                                  uint64_t bytes, Path path) {
+KvMover::Outcome KvMover::Scatter(const std::vector<KvTensor>& tensors, const std::vector<uint32_t>& cells,
+                                  const uint8_t* in, uint64_t bytes, Path path) {
   return Move(false, tensors, cells, const_cast<uint8_t*>(in), bytes, path);  // only read
 }
 

@@ -1,7 +1,7 @@
 // Takes the cells of a sequence out of the KV cache of a GPU into main memory, and puts them back.
 //
-// A piece of the cache is gathered by one launch into a buffer on the device and copied as one; two buffers let the copy of a piece
-// and the gathering of the next overlap. Whatever is computed on the cache must have ended before.
+// A piece of the cache is gathered by one launch into a buffer on the device and copied as one; two buffers let the
+// copy of a piece and the gathering of the next overlap. Whatever is computed on the cache must have ended before.
 #pragma once
 
 #include <cstddef>
@@ -34,12 +34,12 @@ class KvMover {
   // What all of the cells take, taken out.
   static uint64_t Bytes(const std::vector<KvTensor>& tensors, uint32_t cells);
 
-  // `bytes` is what Bytes() says. Memory that is pinned is copied to without a detour. Returns when all has been moved. One thread at a
-  // time.
+  // `bytes` is what Bytes() says. Memory that is pinned is copied to without a detour. Returns when all has been moved.
+  // One thread at a time.
   Outcome Gather(const std::vector<KvTensor>& tensors, const std::vector<uint32_t>& cells, uint8_t* out, uint64_t bytes,
                  Path path = Path::kStaged);
-  Outcome Scatter(const std::vector<KvTensor>& tensors, const std::vector<uint32_t>& cells, const uint8_t* in, uint64_t bytes,
-                  Path path = Path::kStaged);
+  Outcome Scatter(const std::vector<KvTensor>& tensors, const std::vector<uint32_t>& cells, const uint8_t* in,
+                  uint64_t bytes, Path path = Path::kStaged);
 
  private:
   struct Buffer {

@@ -1,5 +1,6 @@
-// The arithmetic of ggml's reference quantizers (ggml-quants.c): F32, each operation rounded to nearest on its own. A compiler that
-// made one instruction of a product and a sum would choose other numbers of steps now and then, and so other bytes.
+// The arithmetic of ggml's reference quantizers (ggml-quants.c): F32, each operation rounded to nearest on its own. A
+// compiler that made one instruction of a product and a sum would choose other numbers of steps now and then, and so
+// other bytes.
 #pragma once
 
 #include "cuda/device/platform.cuh"
@@ -38,8 +39,8 @@ __device__ __forceinline__ int Bounded(int value, int least, int most) {
 // Added to a F32 of at most 22 bits, it leaves the nearest integer (ties to even) in the lowest bits.
 constexpr float kRounder = 12582912.f;  // 1.5 * 2^23
 
-// nearest_int() as compiled for a CPU: also of values beyond 2^22, whose result depends on how the bits lie, and of NaN, which can
-// come only of 0 * infinity: the NaN of CPUs for that gives 0.
+// nearest_int() as compiled for a CPU: also of values beyond 2^22, whose result depends on how the bits lie, and of
+// NaN, which can come only of 0 * infinity: the NaN of CPUs for that gives 0.
 __device__ __forceinline__ int Nearest(float value) {
   const float rounded = Add(value, kRounder);
   const int steps = static_cast<int>(BitsOf(rounded) & 0x007fffffu) - 0x00400000;
@@ -55,7 +56,8 @@ __device__ __forceinline__ float NearestWithin(float value) {
 }
 constexpr float kNearestLimit = 4194303.f;
 
-// Why a chunk of rows is refused: bits of the status word that all threads share. What was written then is not to be used.
+// Why a chunk of rows is refused: bits of the status word that all threads share. What was written then is not to be
+// used.
 enum RefusalBits : uint32_t {
   // A NaN, an infinity, or a magnitude of 2^32 or more, which no scale of a block can hold.
   kRefusedValue = 1,

@@ -27,8 +27,8 @@ __device__ __forceinline__ EightBytes LoadEightBytes(const SharedArray<uint16_t>
   return bytes;
 }
 
-// Each format knows how many values a block has, how many bytes, and makes eight of its values: those from 8 * part on. `at` is the
-// block's first byte, an even number.
+// Each format knows how many values a block has, how many bytes, and makes eight of its values: those from 8 * part on.
+// `at` is the block's first byte, an even number.
 
 // Nibbles of 32 values: the low ones are the first half.
 struct Nibbles32 {

@@ -11,10 +11,13 @@
 namespace coldstart::cuda {
 
 // The grid that gives each thread block `per_group` blocks of weights.
-inline dim3 GridFor(int64_t blocks, int per_group) { return dim3(static_cast<unsigned>((blocks + per_group - 1) / per_group)); }
+inline dim3 GridFor(int64_t blocks, int per_group) {
+  return dim3(static_cast<unsigned>((blocks + per_group - 1) / per_group));
+}
 
 template <typename Source, typename Format>
-cudaError_t LaunchSmallBlocks(const void* source, uint8_t* target, int64_t blocks, uint32_t* refusals, cudaStream_t stream) {
+cudaError_t LaunchSmallBlocks(const void* source, uint8_t* target, int64_t blocks, uint32_t* refusals,
+                              cudaStream_t stream) {
   Launch how;
   how.grid = GridFor(blocks, kSmallBlocksPerGroup);
   how.block = dim3(kSmallBlockThreads);
@@ -30,10 +33,14 @@ cudaError_t LaunchQuantize(WeightType type, const void* source, uint8_t* target,
   how.stream = stream;
   switch (type) {
     case WeightType::kQ8_0: return LaunchSmallBlocks<Source, FormatQ8_0>(source, target, blocks, refusals, stream);
-    case WeightType::kQ4_0: return LaunchSmallBlocks<Source, FormatAround0<4>>(source, target, blocks, refusals, stream);
-    case WeightType::kQ5_0: return LaunchSmallBlocks<Source, FormatAround0<5>>(source, target, blocks, refusals, stream);
-    case WeightType::kQ4_1: return LaunchSmallBlocks<Source, FormatFromMin<4>>(source, target, blocks, refusals, stream);
-    case WeightType::kQ5_1: return LaunchSmallBlocks<Source, FormatFromMin<5>>(source, target, blocks, refusals, stream);
+    case WeightType::kQ4_0:
+      return LaunchSmallBlocks<Source, FormatAround0<4>>(source, target, blocks, refusals, stream);
+    case WeightType::kQ5_0:
+      return LaunchSmallBlocks<Source, FormatAround0<5>>(source, target, blocks, refusals, stream);
+    case WeightType::kQ4_1:
+      return LaunchSmallBlocks<Source, FormatFromMin<4>>(source, target, blocks, refusals, stream);
+    case WeightType::kQ5_1:
+      return LaunchSmallBlocks<Source, FormatFromMin<5>>(source, target, blocks, refusals, stream);
     case WeightType::kIQ4_NL:
       how.grid = GridFor(blocks, kIq4NlThreads);
       how.block = dim3(kIq4NlThreads);
@@ -67,7 +74,8 @@ cudaError_t LaunchExpand(const uint8_t* source, void* target, int64_t blocks, cu
 }
 
 template <typename Target>
-cudaError_t LaunchDequantize(WeightType type, const uint8_t* source, void* target, int64_t blocks, cudaStream_t stream) {
+cudaError_t LaunchDequantize(WeightType type, const uint8_t* source, void* target, int64_t blocks,
+                             cudaStream_t stream) {
   switch (type) {
     case WeightType::kQ8_0: return LaunchExpand<BlocksQ8_0, Target>(source, target, blocks, stream);
     case WeightType::kQ4_0: return LaunchExpand<BlocksQ4_0, Target>(source, target, blocks, stream);

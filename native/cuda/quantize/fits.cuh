@@ -1,6 +1,6 @@
-// Scales that make the error of a block small, found by one thread for each block: the searches of ggml-quants.c, operation by
-// operation and in the same order, so that the bits are the same. Three quarters of the instructions of a K type are here; they are
-// arranged for the two pipes of F32, and none converts between integers and floats.
+// Scales that make the error of a block small, found by one thread for each block: the searches of ggml-quants.c,
+// operation by operation and in the same order, so that the bits are the same. Three quarters of the instructions of a
+// K type are here; they are arranged for the two pipes of F32, and none converts between integers and floats.
 #pragma once
 
 #include "cuda/quantize/arithmetic.cuh"

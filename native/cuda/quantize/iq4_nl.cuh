@@ -15,8 +15,9 @@ struct UnevenStep {
   int number;
 };
 
-// The nearest of the sixteen. The reference compares the distances to the two neighbours; the one in the middle between them, which
-// goes to the upper one, is a multiple of a half, and both distances are exact next to it, so that comparing with it is the same.
+// The nearest of the sixteen. The reference compares the distances to the two neighbours; the one in the middle between
+// them, which goes to the upper one, is a multiple of a half, and both distances are exact next to it, so that
+// comparing with it is the same.
 template <bool kNumber>
 __device__ __forceinline__ UnevenStep NearestUneven(float scaled) {
   constexpr float kValues[16] = {-127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113};
@@ -46,8 +47,8 @@ __device__ __forceinline__ float FitUneven(const float (&x)[32]) {
   float best = 0;
 #pragma unroll 1
   for (int attempt = kFirst - 1; attempt <= -kFirst; ++attempt) {
-    const float inverse = attempt < kFirst ? Divide(1.f, Divide(-largest, -127.f))
-                                           : Divide(static_cast<float>(attempt - 127), largest);
+    const float inverse =
+        attempt < kFirst ? Divide(1.f, Divide(-largest, -127.f)) : Divide(static_cast<float>(attempt - 127), largest);
     float sum_qx = 0;
     float sum_q2 = 0;
 #pragma unroll

@@ -1,8 +1,7 @@
-#include "cuda/quantize/pipeline.h"
-
 #include <algorithm>
 #include <utility>
 
+#include "cuda/quantize/pipeline.h"
 #include "cuda/quantize/quantize.h"
 
 namespace coldstart::cuda {
@@ -24,8 +23,8 @@ const char* PipelineTimes::Bound() const {
 
 std::unique_ptr<QuantizePipeline> QuantizePipeline::Create(const PipelineOptions& options, std::string* why) {
   const BlockLayout layout = LayoutOf(options.to);
-  if (!IsFloat(options.from) || !IsQuantized(options.to) || options.columns <= 0 || options.columns % layout.values != 0 ||
-      options.max_rows <= 0 || options.slots < 1 || options.slots > 64) {
+  if (!IsFloat(options.from) || !IsQuantized(options.to) || options.columns <= 0 ||
+      options.columns % layout.values != 0 || options.max_rows <= 0 || options.slots < 1 || options.slots > 64) {
     *why = "Such rows cannot be quantized on a GPU";
     return nullptr;
   }
@@ -59,10 +58,11 @@ cudaError_t QuantizePipeline::Prepare() {
       if (const cudaError_t error = Allocate(memory == &slot.in ? in : out, memory); error != cudaSuccess) return error;
     }
     for (DeviceMemory* memory : {&slot.device_in, &slot.device_out}) {
-      if (const cudaError_t error = Allocate(memory == &slot.device_in ? in : out, memory); error != cudaSuccess) return error;
+      if (const cudaError_t error = Allocate(memory == &slot.device_in ? in : out, memory); error != cudaSuccess)
+        return error;
     }
-    for (Event* event : {&slot.copy_in_from, &slot.copy_in_to, &slot.quantize_from, &slot.quantize_to, &slot.copy_out_from,
-                         &slot.copy_out_to}) {
+    for (Event* event : {&slot.copy_in_from, &slot.copy_in_to, &slot.quantize_from, &slot.quantize_to,
+                         &slot.copy_out_from, &slot.copy_out_to}) {
       if (const cudaError_t error = MakeEvent(event); error != cudaSuccess) return error;
     }
   }
@@ -109,7 +109,8 @@ cudaError_t QuantizePipeline::Start(Slot& slot) {
   cudaError_t error = device.error();
   const auto then = [&error](cudaError_t next) { error = error == cudaSuccess ? next : error; };
   then(cudaEventRecord(slot.copy_in_from.get(), copy_in_.get()));
-  then(cudaMemcpyAsync(slot.device_in.get(), slot.in.get(), BytesIn(slot.rows), cudaMemcpyHostToDevice, copy_in_.get()));
+  then(
+      cudaMemcpyAsync(slot.device_in.get(), slot.in.get(), BytesIn(slot.rows), cudaMemcpyHostToDevice, copy_in_.get()));
   then(cudaEventRecord(slot.copy_in_to.get(), copy_in_.get()));
 
   then(cudaStreamWaitEvent(quantize_.get(), slot.copy_in_to.get()));

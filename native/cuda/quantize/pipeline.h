@@ -1,5 +1,5 @@
-// Rows of weights through the GPU as a stream: from pinned memory to the device, quantized there, and back to pinned memory, each of
-// the three for another chunk at the same time.
+// Rows of weights through the GPU as a stream: from pinned memory to the device, quantized there, and back to pinned
+// memory, each of the three for another chunk at the same time.
 //
 //   +--------- slot 0 -------+   Acquire() gives a slot whose buffer the caller fills,
 //   | in -> device -> out    |   Submit() starts its way,

@@ -1,11 +1,10 @@
-#include "cuda/quantize/quantize.h"
-
 #include "cuda/quantize/dispatch.cuh"
+#include "cuda/quantize/quantize.h"
 
 namespace coldstart::cuda {
 
-cudaError_t Quantize(WeightType from, WeightType to, const void* source, void* target, int64_t values, uint32_t* refusals,
-                     cudaStream_t stream) {
+cudaError_t Quantize(WeightType from, WeightType to, const void* source, void* target, int64_t values,
+                     uint32_t* refusals, cudaStream_t stream) {
   if (!IsQuantized(to) || values % LayoutOf(to).values != 0) return cudaErrorInvalidValue;
   const int64_t blocks = values / LayoutOf(to).values;
   auto* bytes = static_cast<uint8_t*>(target);
@@ -17,7 +16,8 @@ cudaError_t Quantize(WeightType from, WeightType to, const void* source, void* t
   }
 }
 
-cudaError_t Dequantize(WeightType from, WeightType to, const void* source, void* target, int64_t values, cudaStream_t stream) {
+cudaError_t Dequantize(WeightType from, WeightType to, const void* source, void* target, int64_t values,
+                       cudaStream_t stream) {
   if (!IsQuantized(from) || values % LayoutOf(from).values != 0) return cudaErrorInvalidValue;
   const int64_t blocks = values / LayoutOf(from).values;
   const auto* bytes = static_cast<const uint8_t*>(source);

@@ -1,5 +1,5 @@
-// Blocks of 32 values with one scale: Q8_0, Q4_0, Q4_1, Q5_0, Q5_1. Four threads for each block, eight values for each thread: so
-// little work that only moving the bytes counts.
+// Blocks of 32 values with one scale: Q8_0, Q4_0, Q4_1, Q5_0, Q5_1. Four threads for each block, eight values for each
+// thread: so little work that only moving the bytes counts.
 #pragma once
 
 #include "cuda/quantize/sources.cuh"
@@ -10,8 +10,8 @@ namespace coldstart::cuda {
 constexpr int kSmallBlockThreads = 256;
 constexpr int kSmallBlocksPerGroup = kSmallBlockThreads / 4;  // of a thread block
 
-// Of the four threads of a block: the value that is `better` than those of all others, or the first of equal ones, which may differ
-// in their signs.
+// Of the four threads of a block: the value that is `better` than those of all others, or the first of equal ones,
+// which may differ in their signs.
 template <typename Better>
 __device__ __forceinline__ float AmongFour(float value, Better better) {
   const int lane = static_cast<int>(threadIdx.x % 4);
@@ -49,8 +49,8 @@ __device__ __forceinline__ float FirstOfAll(const float (&x)[8], Better better) 
 
 __device__ __forceinline__ float InverseOrZero(float d) { return d != 0 ? Divide(1.f, d) : 0.f; }
 
-// A byte from a number that lies in a range of kMost + 1, truncated. `none` where the scale is so small that its inverse is infinite:
-// CPUs make 0 of what comes of that.
+// A byte from a number that lies in a range of kMost + 1, truncated. `none` where the scale is so small that its
+// inverse is infinite: CPUs make 0 of what comes of that.
 template <int kMost>
 __device__ __forceinline__ uint32_t TruncatedStep(float value, bool none) {
   // Through int8_t, as the reference does.
@@ -60,7 +60,8 @@ __device__ __forceinline__ uint32_t TruncatedStep(float value, bool none) {
 
 // Steps of a block as it stores them: the low four bits, low half of the block first, then the fifth ones.
 template <int kBits>
-__device__ __forceinline__ void StoreSteps(const uint32_t (&steps)[8], const SharedArray<uint16_t>& staged, uint32_t at) {
+__device__ __forceinline__ void StoreSteps(const uint32_t (&steps)[8], const SharedArray<uint16_t>& staged,
+                                           uint32_t at) {
   const uint32_t lane = threadIdx.x % 4;
   uint32_t nibbles = 0;  // four bits each, of even bytes, then of odd ones
   uint32_t fifth = 0;
@@ -69,7 +70,8 @@ __device__ __forceinline__ void StoreSteps(const uint32_t (&steps)[8], const Sha
     nibbles |= (steps[i] & 0xfu) << (4 * i);
     fifth |= ((steps[i] >> 4) & 1u) << i;
   }
-  // Lane 0 has values 0-7, whose partners 16-23 are lane 2's: lane 0 writes the first four bytes of the two, lane 2 the others.
+  // Lane 0 has values 0-7, whose partners 16-23 are lane 2's: lane 0 writes the first four bytes of the two, lane 2 the
+  // others.
   const uint32_t others = __shfl_xor_sync(0xffffffffu, nibbles, 2);
   const uint32_t low = lane < 2 ? nibbles : others >> 16;
   const uint32_t high = lane < 2 ? others : nibbles >> 16;
@@ -85,8 +87,8 @@ __device__ __forceinline__ void StoreSteps(const uint32_t (&steps)[8], const Sha
   }
 }
 
-// Each format says how long a block is, and stores one, given this thread's part of it; `at` is the block's start in units of two
-// bytes. Returns whether the scales are finite.
+// Each format says how long a block is, and stores one, given this thread's part of it; `at` is the block's start in
+// units of two bytes. Returns whether the scales are finite.
 
 struct FormatQ8_0 {
   static constexpr uint32_t kBytes = 34;
@@ -165,7 +167,8 @@ struct FormatFromMin {
   }
 };
 
-// `blocks` blocks from as many times 32 values. Both pointers are aligned to 16 bytes. Shared memory: kSmallBlocksPerGroup blocks.
+// `blocks` blocks from as many times 32 values. Both pointers are aligned to 16 bytes. Shared memory:
+// kSmallBlocksPerGroup blocks.
 template <typename Source, typename Format>
 __global__ void __launch_bounds__(kSmallBlockThreads)
     QuantizeSmallBlocks(const void* source, uint8_t* target, int64_t blocks, uint32_t* refusals) {

@@ -1,4 +1,5 @@
-// Rows of weights as they come: F32, F16 or BF16. Loaded eight values at a time, all as F32, which holds each of them exactly.
+// Rows of weights as they come: F32, F16 or BF16. Loaded eight values at a time, all as F32, which holds each of them
+// exactly.
 #pragma once
 
 #include "cuda/quantize/arithmetic.cuh"

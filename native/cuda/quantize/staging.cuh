@@ -1,5 +1,6 @@
-// Blocks are 18 to 210 bytes long, which no thread could store well on its own. A thread block therefore makes a multiple of eight of
-// them in shared memory, which is a multiple of 16 bytes, and stores that in vectors; loading is the same backwards.
+// Blocks are 18 to 210 bytes long, which no thread could store well on its own. A thread block therefore makes a
+// multiple of eight of them in shared memory, which is a multiple of 16 bytes, and stores that in vectors; loading is
+// the same backwards.
 #pragma once
 
 #include "cuda/device/platform.cuh"
@@ -7,7 +8,8 @@
 
 namespace coldstart::cuda {
 
-// Copies `bytes` from the start of shared memory to `target`, aligned to 16 bytes. By all threads of a block, after a barrier.
+// Copies `bytes` from the start of shared memory to `target`, aligned to 16 bytes. By all threads of a block, after a
+// barrier.
 __device__ __forceinline__ void StoreStaged(uint8_t* target, uint32_t bytes) {
   const SharedArray<uint8_t> staged(0);
   const uint32_t vectors = bytes / 16;

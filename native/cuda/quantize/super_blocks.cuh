@@ -1,5 +1,5 @@
-// Super-blocks of 256 values with a scale for each sub-block: Q4_K, Q5_K (eight of 32) and Q6_K (sixteen of 16). One thread for each
-// sub-block searches its scale; the threads of a super-block then agree on what all share.
+// Super-blocks of 256 values with a scale for each sub-block: Q4_K, Q5_K (eight of 32) and Q6_K (sixteen of 16). One
+// thread for each sub-block searches its scale; the threads of a super-block then agree on what all share.
 #pragma once
 
 #include "cuda/quantize/fits.cuh"
@@ -20,8 +20,9 @@ __device__ __forceinline__ float LargestOfGroup(float value) {
   return value;
 }
 
-// The twelve bytes of eight scales and eight minima of six bits: bytes 0-3 have those scales of the first four sub-blocks, bytes 4-7
-// their minima, both with the upper two bits of the last four's in theirs; bytes 8-11 have the lower four bits of the last four's.
+// The twelve bytes of eight scales and eight minima of six bits: bytes 0-3 have those scales of the first four
+// sub-blocks, bytes 4-7 their minima, both with the upper two bits of the last four's in theirs; bytes 8-11 have the
+// lower four bits of the last four's.
 struct PackedScales {
   uint32_t words[3];
 };
@@ -42,11 +43,12 @@ __device__ __forceinline__ PackedScales PackScales(uint32_t scale, uint32_t min)
 }
 
 __device__ __forceinline__ uint32_t BytesOf(const int* steps) {
-  return static_cast<uint32_t>(steps[0]) | (static_cast<uint32_t>(steps[1]) << 8) | (static_cast<uint32_t>(steps[2]) << 16) |
-         (static_cast<uint32_t>(steps[3]) << 24);
+  return static_cast<uint32_t>(steps[0]) | (static_cast<uint32_t>(steps[1]) << 8) |
+         (static_cast<uint32_t>(steps[2]) << 16) | (static_cast<uint32_t>(steps[3]) << 24);
 }
 
-// Q4_K: 2 bytes of scale, 2 of the minima's scale, 12 of scales and minima, 128 of steps. Q5_K: 32 of fifth bits before these.
+// Q4_K: 2 bytes of scale, 2 of the minima's scale, 12 of scales and minima, 128 of steps. Q5_K: 32 of fifth bits before
+// these.
 template <typename Source, int kBits>
 __global__ void __launch_bounds__(kSuperBlockThreads, 4)
     QuantizeQ4Q5K(const void* source, uint8_t* target, int64_t blocks, uint32_t* refusals) {
@@ -87,7 +89,8 @@ __global__ void __launch_bounds__(kSuperBlockThreads, 4)
     int steps[4];
 #pragma unroll
     for (int k = 0; k < 4; ++k) {
-      steps[k] = d != 0 ? Bounded(Nearest(Divide(Add(x[i + k], offset), d)), 0, kMost) : fit.template Step<kMost>(x[i + k]);
+      steps[k] =
+          d != 0 ? Bounded(Nearest(Divide(Add(x[i + k], offset), d)), 0, kMost) : fit.template Step<kMost>(x[i + k]);
       if (kBits == 5) {
         fifth |= static_cast<uint32_t>(steps[k] >> 4) << (i + k);
         steps[k] &= 0xf;
@@ -118,13 +121,15 @@ __global__ void __launch_bounds__(kSuperBlockThreads, 4)
   if (!real) return;
   if (!fits || !finite) atomicOr(refusals, fits ? kRefusedScale : kRefusedValue);
   uint4* to = reinterpret_cast<uint4*>(target) + block * kVectors;
-  if (j == 0) to[0] = make_uint4(half_d | (static_cast<uint32_t>(half_min) << 16), packed.words[0],
-                                 packed.words[1], packed.words[2]);
+  if (j == 0)
+    to[0] =
+        make_uint4(half_d | (static_cast<uint32_t>(half_min) << 16), packed.words[0], packed.words[1], packed.words[2]);
   if (kBits == 5) reinterpret_cast<uint32_t*>(to + 1)[j] = fifth_bytes;
   to[kVectors - 8 + j] = make_uint4(nibbles[0], nibbles[1], nibbles[2], nibbles[3]);
 }
 
-// Q6_K: 128 bytes of low nibbles, 64 of two upper bits, 16 scales, the scale of these. Shared memory: eight super-blocks.
+// Q6_K: 128 bytes of low nibbles, 64 of two upper bits, 16 scales, the scale of these. Shared memory: eight
+// super-blocks.
 template <typename Source>
 __global__ void __launch_bounds__(kSuperBlockThreads, 4)
     QuantizeQ6K(const void* source, uint8_t* target, int64_t blocks, uint32_t* refusals) {
@@ -148,7 +153,8 @@ __global__ void __launch_bounds__(kSuperBlockThreads, 4)
   for (int distance = 1; distance < 16; distance *= 2) {
     const float other = __shfl_xor_sync(0xffffffffu, max_scale, distance);
     const int other_from = __shfl_xor_sync(0xffffffffu, from, distance);
-    const bool better = Magnitude(other) > Magnitude(max_scale) || (Magnitude(other) == Magnitude(max_scale) && other_from < from);
+    const bool better =
+        Magnitude(other) > Magnitude(max_scale) || (Magnitude(other) == Magnitude(max_scale) && other_from < from);
     max_scale = better ? other : max_scale;
     from = better ? other_from : from;
   }
@@ -160,7 +166,8 @@ __global__ void __launch_bounds__(kSuperBlockThreads, 4)
   const int scale = empty ? 0 : static_cast<int>(static_cast<int8_t>(nearest < 127 ? nearest : 127));
   const float d = Multiply(FromHalf(half_d), static_cast<float>(scale));
 
-  // Sub-blocks of a half lie in four quarters of 32; the first two have the low nibbles of bytes, the last two the high ones.
+  // Sub-blocks of a half lie in four quarters of 32; the first two have the low nibbles of bytes, the last two the high
+  // ones.
   const uint32_t quarter = static_cast<uint32_t>(j % 8) / 2;
   uint32_t low[4];
   uint32_t high[4];
@@ -208,7 +215,8 @@ __global__ void __launch_bounds__(kSuperBlockThreads, 4)
   staged.store(at_high, static_cast<uint16_t>(upper_bits));
   staged.store(at_high + 1, static_cast<uint16_t>(upper_bits >> 16));
   if (odd == 0) {
-    staged.store(at + 96 + static_cast<uint32_t>(j) / 2, static_cast<uint16_t>((static_cast<uint32_t>(scale) & 0xffu) | (next_scale << 8)));
+    staged.store(at + 96 + static_cast<uint32_t>(j) / 2,
+                 static_cast<uint16_t>((static_cast<uint32_t>(scale) & 0xffu) | (next_scale << 8)));
   }
   if (j == 0) staged.store(at + 104, half_d);
   __syncthreads();

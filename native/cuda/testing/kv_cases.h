@@ -1,5 +1,5 @@
-// KV caches of all kinds, what has to come out of them, and what has to be in them afterwards: plain loops, and ggml's own code for
-// blocks. For tests of moving cells, on a GPU and in the emulation.
+// KV caches of all kinds, what has to come out of them, and what has to be in them afterwards: plain loops, and ggml's
+// own code for blocks. For tests of moving cells, on a GPU and in the emulation.
 #pragma once
 
 #include <algorithm>
@@ -34,7 +34,8 @@ struct Cache {
 
   uint64_t Stride(size_t i) const {
     const Spec& spec = specs[i];
-    return spec.element_bytes != 0 ? uint64_t{cells} * spec.element_bytes + spec.padding : uint64_t{spec.size} + spec.padding;
+    return spec.element_bytes != 0 ? uint64_t{cells} * spec.element_bytes + spec.padding
+                                   : uint64_t{spec.size} + spec.padding;
   }
   uint32_t Rows(size_t i) const { return specs[i].element_bytes != 0 ? specs[i].size : cells; }
   void Lay() {
@@ -84,7 +85,8 @@ inline std::vector<uint8_t> ExpectedOut(const Cache& cache, const std::vector<ui
         }
         const std::vector<float> values = Widened(row, spec.size);
         std::vector<uint8_t> blocks(ggml_row_size(TypeOf(spec.encoding), static_cast<int64_t>(values.size())));
-        ggml_quantize_chunk(TypeOf(spec.encoding), values.data(), blocks.data(), 0, 1, static_cast<int64_t>(values.size()), nullptr);
+        ggml_quantize_chunk(TypeOf(spec.encoding), values.data(), blocks.data(), 0, 1,
+                            static_cast<int64_t>(values.size()), nullptr);
         out.insert(out.end(), blocks.begin(), blocks.end());
       }
     }
@@ -94,7 +96,8 @@ inline std::vector<uint8_t> ExpectedOut(const Cache& cache, const std::vector<ui
 }
 
 // What a poisoned cache is after the cells `to` were put back from what was taken out of `from`.
-inline std::vector<uint8_t> ExpectedBack(const Cache& cache, const std::vector<uint32_t>& from, const std::vector<uint32_t>& to) {
+inline std::vector<uint8_t> ExpectedBack(const Cache& cache, const std::vector<uint32_t>& from,
+                                         const std::vector<uint32_t>& to) {
   std::vector<uint8_t> back(cache.bytes.size(), kCachePoison);
   for (size_t i = 0; i < cache.specs.size(); ++i) {
     const Spec& spec = cache.specs[i];
@@ -104,7 +107,8 @@ inline std::vector<uint8_t> ExpectedBack(const Cache& cache, const std::vector<u
       if (spec.element_bytes != 0) {
         for (uint32_t element = 0; element < spec.size; ++element) {
           std::memcpy(&back[start + element * stride + uint64_t{to[n]} * spec.element_bytes],
-                      &cache.bytes[start + element * stride + uint64_t{from[n]} * spec.element_bytes], spec.element_bytes);
+                      &cache.bytes[start + element * stride + uint64_t{from[n]} * spec.element_bytes],
+                      spec.element_bytes);
         }
         continue;
       }
@@ -131,7 +135,8 @@ inline std::vector<uint32_t> ChooseCells(uint32_t cells, uint32_t count, int how
     const auto first = static_cast<uint32_t>(random.Below(static_cast<int>(cells - count + 1)));
     return {all.begin() + first, all.begin() + first + count};
   }
-  for (uint32_t i = 0; i < cells; ++i) std::swap(all[i], all[static_cast<size_t>(random.Below(static_cast<int>(cells)))]);
+  for (uint32_t i = 0; i < cells; ++i)
+    std::swap(all[i], all[static_cast<size_t>(random.Below(static_cast<int>(cells)))]);
   all.resize(count);
   if (how == 1) std::sort(all.begin(), all.end());  // with gaps; else in any order
   return all;
@@ -143,7 +148,8 @@ inline void FillRandom(Cache& cache, Random& random) {
     if (cache.specs[i].encoding == KvEncoding::kAsIs) continue;
     for (uint32_t cell = 0; cell < cache.cells; ++cell) {
       std::vector<float> values = PatternRows(cache.specs[i].size / 2, 6e4, random.Next());
-      ggml_fp32_to_fp16_row(values.data(), reinterpret_cast<ggml_fp16_t*>(&cache.bytes[cache.starts[i] + cell * cache.Stride(i)]),
+      ggml_fp32_to_fp16_row(values.data(),
+                            reinterpret_cast<ggml_fp16_t*>(&cache.bytes[cache.starts[i] + cell * cache.Stride(i)]),
                             static_cast<int64_t>(values.size()));
     }
   }
@@ -164,18 +170,38 @@ inline std::vector<KvCase> KvCases() {
   constexpr size_t kPlenty = size_t{64} << 20;
   return {
       {"rows", {{2048, 0, raw, 0, 0}, {2048, 0, raw, 0, 0}, {512, 0, raw, 0, 0}}, 300, 129, kPlenty},
-      {"odd rows", {{170, 0, raw, 0, 0}, {34, 0, raw, 6, 2}, {7, 0, raw, 0, 1}, {1, 0, raw, 0, 0}, {136, 0, raw, 0, 8}}, 100, 37, kPlenty},
-      {"transposed", {{64, 2, raw, 0, 0}, {33, 2, raw, 0, 2}, {16, 4, raw, 0, 0}, {5, 1, raw, 0, 0}, {96, 2, raw, 32, 0}}, 200, 83, kPlenty},
-      {"transposed, a multiple of eight", {{64, 2, raw, 0, 0}, {16, 4, raw, 0, 0}, {40, 1, raw, 0, 0}}, 256, 128, kPlenty},
-      {"encoded", {{2048, 0, q8, 0, 0}, {64, 0, q4, 0, 0}, {320, 0, q8, 64, 16}, {1024, 0, q4, 0, 0}}, 120, 61, kPlenty},
-      {"pieces", {{2048, 0, raw, 0, 0}, {170, 0, raw, 0, 0}, {300, 2, raw, 0, 0}, {2048, 0, q8, 0, 0}}, 256, 250, 100000},
+      {"odd rows",
+       {{170, 0, raw, 0, 0}, {34, 0, raw, 6, 2}, {7, 0, raw, 0, 1}, {1, 0, raw, 0, 0}, {136, 0, raw, 0, 8}},
+       100,
+       37,
+       kPlenty},
+      {"transposed",
+       {{64, 2, raw, 0, 0}, {33, 2, raw, 0, 2}, {16, 4, raw, 0, 0}, {5, 1, raw, 0, 0}, {96, 2, raw, 32, 0}},
+       200,
+       83,
+       kPlenty},
+      {"transposed, a multiple of eight",
+       {{64, 2, raw, 0, 0}, {16, 4, raw, 0, 0}, {40, 1, raw, 0, 0}},
+       256,
+       128,
+       kPlenty},
+      {"encoded",
+       {{2048, 0, q8, 0, 0}, {64, 0, q4, 0, 0}, {320, 0, q8, 64, 16}, {1024, 0, q4, 0, 0}},
+       120,
+       61,
+       kPlenty},
+      {"pieces",
+       {{2048, 0, raw, 0, 0}, {170, 0, raw, 0, 0}, {300, 2, raw, 0, 0}, {2048, 0, q8, 0, 0}},
+       256,
+       250,
+       100000},
       {"one cell", {{2048, 0, raw, 0, 0}, {64, 2, raw, 0, 0}, {2048, 0, q4, 0, 0}}, 9, 1, 4096},
   };
 }
 
 // How many tensors are not as they should be; bytes between them are of no account.
-inline int DifferentTensors(const Cache& cache, const std::vector<KvTensor>& tensors, uint32_t count, const uint8_t* out,
-                            const std::vector<uint8_t>& expected) {
+inline int DifferentTensors(const Cache& cache, const std::vector<KvTensor>& tensors, uint32_t count,
+                            const uint8_t* out, const std::vector<uint8_t>& expected) {
   uint64_t at = 0;
   int different = 0;
   for (size_t i = 0; i < tensors.size(); ++i) {

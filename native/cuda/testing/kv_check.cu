@@ -1,6 +1,8 @@
 // Moving the cells of a sequence out of a KV cache on a GPU and back, compared with plain loops, and measured.
 //
-//   kv_check [--check] [--bench] [--json] [--seed N]    without --check and --bench: both
+//   kv_check [--check] [--bench] [--quick] [--sanitizer] [--json FILE] [--seed N]
+//
+// Without --bench it checks, with --bench alone it measures.
 #include <chrono>
 #include <random>
 
@@ -49,13 +51,18 @@ void CheckCase(const KvCase& kind, uint64_t seed, Report& report) {
       if (!passed) report.Failed();
       report.Line("kv", {{"case", Text(kind.name)},
                          {"cells", Number(static_cast<int64_t>(count))},
-                         {"order", Text(how == 0 ? "run" : how == 1 ? "gaps" : "any")},
-                         {"path", Text(path == 0 ? "pinned" : path == 1 ? "pageable" : "direct")},
+                         {"order", Text(how == 0   ? "run"
+                                        : how == 1 ? "gaps"
+                                                   : "any")},
+                         {"path", Text(path == 0   ? "pinned"
+                                       : path == 1 ? "pageable"
+                                                   : "direct")},
                          {"launches", Number(static_cast<uint64_t>(gathered.launches))},
                          {"passed", Truth(passed)},
                          {"tensorsDifferent", Number(different)},
                          {"back", Truth(back == expected_back)},
-                         {"error", Text(cudaGetErrorString(gathered.error != cudaSuccess ? gathered.error : scattered.error))}});
+                         {"error",
+                          Text(cudaGetErrorString(gathered.error != cudaSuccess ? gathered.error : scattered.error))}});
     }
   }
 }
@@ -78,8 +85,8 @@ double WallSeconds(int repeats, const std::function<void()>& work) {
   return seconds[seconds.size() / 2];
 }
 
-// What is usual instead: a copy for each run of cells of each tensor, of transposed ones for each element. Of very many copies only
-// some are made, and the rest reckoned. Bytes in a second.
+// What is usual instead: a copy for each run of cells of each tensor, of transposed ones for each element. Of very many
+// copies only some are made, and the rest reckoned. Bytes in a second.
 double CopiesSeconds(const std::vector<KvTensor>& tensors, const std::vector<uint32_t>& cells, uint8_t* out) {
   constexpr uint64_t kSome = 8000;
   std::vector<std::pair<uint32_t, uint32_t>> runs;
@@ -104,7 +111,8 @@ double CopiesSeconds(const std::vector<KvTensor>& tensors, const std::vector<uin
         const auto& run = runs[round % runs.size()];
         const uint64_t unit = tensor.element_bytes != 0 ? tensor.element_bytes : tensor.size;
         const uint64_t bytes = (run.second - run.first) * unit;
-        COLDSTART_REQUIRE(cudaMemcpyAsync(out + at, tensor.data + round / runs.size() * tensor.stride + run.first * unit, bytes,
+        COLDSTART_REQUIRE(cudaMemcpyAsync(out + at,
+                                          tensor.data + round / runs.size() * tensor.stride + run.first * unit, bytes,
                                           cudaMemcpyDeviceToHost, stream.get()));
         at += bytes;
         ++made;
@@ -114,13 +122,14 @@ double CopiesSeconds(const std::vector<KvTensor>& tensors, const std::vector<uin
   return seconds * static_cast<double>(all) / static_cast<double>(most);
 }
 
-void Bench(uint64_t seed, Report& report) {
+void Bench(uint64_t seed, bool quick, Report& report) {
   constexpr uint32_t kCells = 16384;
   constexpr uint32_t kRow = 2048;  // 8 heads of 128 values of F16
   Random random(seed);
   PinnedMemory pinned;
   COLDSTART_REQUIRE(Allocate(size_t{1} << 30, &pinned));
   for (const uint32_t layers : {32u, 80u}) {
+    if (quick && layers > 32) continue;
     const uint64_t tensor_bytes = uint64_t{kCells} * kRow;
     DeviceMemory device;
     COLDSTART_REQUIRE(Allocate(tensor_bytes * 2 * layers, &device));
@@ -133,7 +142,8 @@ void Bench(uint64_t seed, Report& report) {
         for (int form = 0; form < 3; ++form) {  // rows; values transposed; rows as Q8_0
           std::vector<KvTensor> tensors;
           for (uint32_t i = 0; i < 2 * layers; ++i) {
-            KvTensor tensor{device.get() + i * tensor_bytes, kRow, kRow, 0, form == 2 ? KvEncoding::kQ8_0 : KvEncoding::kAsIs};
+            KvTensor tensor{device.get() + i * tensor_bytes, kRow, kRow, 0,
+                            form == 2 ? KvEncoding::kQ8_0 : KvEncoding::kAsIs};
             if (form == 1 && i % 2 == 1) tensor = {tensor.data, uint64_t{kCells} * 2, kRow / 2, 2, KvEncoding::kAsIs};
             tensors.push_back(tensor);
           }
@@ -142,8 +152,9 @@ void Bench(uint64_t seed, Report& report) {
           const auto all = static_cast<double>(bytes);
           const auto speed = [&](bool gather, KvMover::Path path) {
             return Gigabytes(all, WallSeconds(3, [&] {
-                               const KvMover::Outcome outcome = gather ? mover->Gather(tensors, cells, pinned.get(), bytes, path)
-                                                                       : mover->Scatter(tensors, cells, pinned.get(), bytes, path);
+                               const KvMover::Outcome outcome =
+                                   gather ? mover->Gather(tensors, cells, pinned.get(), bytes, path)
+                                          : mover->Scatter(tensors, cells, pinned.get(), bytes, path);
                                COLDSTART_REQUIRE(outcome.error);
                              }));
           };
@@ -151,7 +162,9 @@ void Bench(uint64_t seed, Report& report) {
           report.Line("spill", {{"layers", Number(static_cast<int64_t>(layers))},
                                 {"cells", Number(static_cast<int64_t>(count))},
                                 {"fragmented", Truth(how == 1)},
-                                {"form", Text(form == 0 ? "rows" : form == 1 ? "transposed" : "q8_0")},
+                                {"form", Text(form == 0   ? "rows"
+                                              : form == 1 ? "transposed"
+                                                          : "q8_0")},
                                 {"MB", Number(all / 1e6)},
                                 {"gatherGBps", Number(speed(true, KvMover::Path::kStaged))},
                                 {"scatterGBps", Number(speed(false, KvMover::Path::kStaged))},
@@ -168,7 +181,8 @@ struct KernelTimes {
   double gather, scatter;
 };
 
-KernelTimes TimeMoveCells(const std::vector<KvTensor>& tensors, const std::vector<uint32_t>& cells, uint8_t* staged, uint64_t bytes) {
+KernelTimes TimeMoveCells(const std::vector<KvTensor>& tensors, const std::vector<uint32_t>& cells, uint8_t* staged,
+                          uint64_t bytes) {
   const auto count = static_cast<uint32_t>(cells.size());
   const std::vector<KvPiece> pieces = PlanPieces(tensors, count, bytes);
   const KvPiece& piece = pieces.front();
@@ -178,7 +192,8 @@ KernelTimes TimeMoveCells(const std::vector<KvTensor>& tensors, const std::vecto
   COLDSTART_REQUIRE(Allocate(cells.size() * sizeof(uint32_t), &device_cells));
   COLDSTART_REQUIRE(Allocate(16, &refusals));
   COLDSTART_REQUIRE(cudaMemcpy(parts.get(), piece.parts.data(), parts_bytes, cudaMemcpyHostToDevice));
-  COLDSTART_REQUIRE(cudaMemcpy(device_cells.get(), cells.data(), cells.size() * sizeof(uint32_t), cudaMemcpyHostToDevice));
+  COLDSTART_REQUIRE(
+      cudaMemcpy(device_cells.get(), cells.data(), cells.size() * sizeof(uint32_t), cudaMemcpyHostToDevice));
   Stream stream;
   COLDSTART_REQUIRE(MakeStream(&stream));
   const auto* table = reinterpret_cast<const KvPart*>(parts.get());
@@ -219,11 +234,17 @@ void BenchKernel(uint64_t seed, Report& report) {
       for (uint32_t i = 0; i < kTensors; ++i) {
         const KvEncoding encoding = form == 2 ? KvEncoding::kQ8_0 : form == 3 ? KvEncoding::kQ4_0 : KvEncoding::kAsIs;
         tensors.push_back({cache.get() + i * tensor_bytes, kRow, kRow, 0, encoding});
-        if (form == 1) tensors.back() = {cache.get() + i * tensor_bytes, uint64_t{kCells} * 2, kRow / 2, 2, KvEncoding::kAsIs};
+        if (form == 1)
+          tensors.back() = {cache.get() + i * tensor_bytes, uint64_t{kCells} * 2, kRow / 2, 2, KvEncoding::kAsIs};
       }
       const KernelTimes times = TimeMoveCells(tensors, cells, staged.get(), bytes);
-      report.Line("kvkernel", {{"order", Text(how == 0 ? "run" : how == 1 ? "gaps" : "any")},
-                               {"form", Text(form == 0 ? "rows" : form == 1 ? "transposed" : form == 2 ? "q8_0" : "q4_0")},
+      report.Line("kvkernel", {{"order", Text(how == 0   ? "run"
+                                              : how == 1 ? "gaps"
+                                                         : "any")},
+                               {"form", Text(form == 0   ? "rows"
+                                             : form == 1 ? "transposed"
+                                             : form == 2 ? "q8_0"
+                                                         : "q4_0")},
                                {"gatherMs", Number(1e3 * times.gather, 3)},
                                {"scatterMs", Number(1e3 * times.scatter, 3)},
                                {"copyMs", Number(1e3 * copy, 3)},
@@ -235,17 +256,18 @@ void BenchKernel(uint64_t seed, Report& report) {
 }  // namespace
 
 int Main(int argc, char** argv) {
-  const bool check = HasFlag(argc, argv, "--check");
   const bool bench = HasFlag(argc, argv, "--bench");
-  const uint64_t seed = std::strtoull(Option(argc, argv, "--seed", std::to_string(std::random_device{}())).c_str(), nullptr, 10);
-  Report report(HasFlag(argc, argv, "--json"));
+  const bool check = !bench || HasFlag(argc, argv, "--check");
+  const std::string drawn = std::to_string(std::random_device{}());
+  const uint64_t seed = std::strtoull(Option(argc, argv, "--seed", drawn).c_str(), nullptr, 10);
+  Report report(Option(argc, argv, "--json", ""));
   cudaDeviceProp properties{};
   COLDSTART_REQUIRE(cudaGetDeviceProperties(&properties, 0));
   report.Line("device", {{"name", Text(properties.name)}, {"seed", Number(seed)}});
-  if (check || !bench) Check(seed, report);
-  if (bench || !check) {
+  if (check) Check(seed, report);
+  if (bench) {
     BenchKernel(seed, report);
-    Bench(seed, report);
+    Bench(seed, HasFlag(argc, argv, "--quick"), report);
   }
   report.Line("done", {{"failures", Number(report.failures())}});
   return report.failures() == 0 ? 0 : 1;

@@ -1,4 +1,5 @@
-// What the programs have in common that check and measure kernels on a GPU: reports as text or as lines of JSON, and times.
+// What the programs have in common that check and measure kernels on a GPU: reports as text or as lines of JSON, and
+// times.
 #pragma once
 
 #include <cuda_runtime.h>
@@ -22,28 +23,37 @@ inline void Require(cudaError_t error, const char* what) {
 }
 #define COLDSTART_REQUIRE(call) ::coldstart::cuda::testing::Require((call), #call)
 
+// Lines for people to standard output, and the same as lines of JSON to a file, if there is one.
 class Report {
  public:
-  explicit Report(bool json) : json_(json) {}
+  explicit Report(const std::string& file) : file_(file.empty() ? nullptr : std::fopen(file.c_str(), "w")) {
+    if (file.empty() || file_ != nullptr) return;
+    std::fprintf(stderr, "%s cannot be written\n", file.c_str());
+    std::exit(2);
+  }
+  ~Report() {
+    if (file_ != nullptr) std::fclose(file_);
+  }
+  Report(const Report&) = delete;
+  Report& operator=(const Report&) = delete;
 
-  // A line of the report: names and values, which are written as they are given (quote strings).
+  // Names and values, which are written as they are given (strings with quotes).
   void Line(const char* what, const std::vector<std::pair<std::string, std::string>>& fields) {
-    if (json_) {
-      std::printf("{\"what\":\"%s\"", what);
-      for (const auto& [name, value] : fields) std::printf(",\"%s\":%s", name.c_str(), value.c_str());
-      std::printf("}\n");
-    } else {
-      std::printf("%-10s", what);
-      for (const auto& [name, value] : fields) std::printf("  %s %s", name.c_str(), value.c_str());
-      std::printf("\n");
-    }
+    std::printf("%-10s", what);
+    for (const auto& [name, value] : fields) std::printf("  %s %s", name.c_str(), value.c_str());
+    std::printf("\n");
     std::fflush(stdout);
+    if (file_ == nullptr) return;
+    std::fprintf(file_, "{\"what\":\"%s\"", what);
+    for (const auto& [name, value] : fields) std::fprintf(file_, ",\"%s\":%s", name.c_str(), value.c_str());
+    std::fprintf(file_, "}\n");
+    std::fflush(file_);
   }
   void Failed() { ++failures_; }
   int failures() const { return failures_; }
 
  private:
-  bool json_;
+  std::FILE* file_;
   int failures_ = 0;
 };
 

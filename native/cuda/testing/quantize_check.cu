@@ -1,7 +1,8 @@
 // Quantizing on a GPU, compared with ggml's own code bit for bit, and measured.
 //
-//   quantize_check [--check] [--bench] [--json] [--seed N] [--values N]    without --check and --bench: both
-#include <atomic>
+//   quantize_check [--check] [--bench] [--quick] [--sanitizer] [--json FILE] [--seed N] [--values N]
+//
+// Without --bench it checks, with --bench alone it measures. --sanitizer: a few blocks of each, for slow tools.
 #include <chrono>
 #include <random>
 #include <thread>
@@ -9,61 +10,15 @@
 #include "cuda/quantize/pipeline.h"
 #include "cuda/quantize/quantize.h"
 #include "cuda/testing/program.h"
+#include "cuda/testing/quantize_reference.h"
 #include "cuda/testing/weight_patterns.h"
-#include "ggml.h"
 
 namespace coldstart::cuda::testing {
 
 namespace {
 
-constexpr WeightType kQuantized[] = {WeightType::kQ8_0,   WeightType::kQ4_0, WeightType::kQ4_1, WeightType::kQ5_0, WeightType::kQ5_1,
-                                     WeightType::kIQ4_NL, WeightType::kQ4_K, WeightType::kQ5_K, WeightType::kQ6_K};
-constexpr WeightType kFloats[] = {WeightType::kF16, WeightType::kBF16, WeightType::kF32};
 constexpr size_t kGuard = 4096;  // bytes around what a kernel may write
 constexpr uint8_t kPoison = 0xcd;
-
-ggml_type Ggml(WeightType type) { return static_cast<ggml_type>(type); }
-std::string Name(WeightType type) { return ggml_type_name(Ggml(type)); }
-
-// In several threads: the reference is slow.
-void InParallel(int64_t count, int64_t grain, const std::function<void(int64_t, int64_t)>& work) {
-  std::atomic<int64_t> next = 0;
-  std::vector<std::thread> threads;
-  const auto run = [&] {
-    for (int64_t first = next.fetch_add(grain); first < count; first = next.fetch_add(grain)) {
-      work(first, std::min(grain, count - first));
-    }
-  };
-  for (unsigned i = 1; i < std::max(1u, std::thread::hardware_concurrency()); ++i) threads.emplace_back(run);
-  run();
-  for (std::thread& thread : threads) thread.join();
-}
-
-// In the source's type, and what each of these is as F32.
-std::vector<uint8_t> Narrow(WeightType type, std::vector<float>& values) {
-  std::vector<uint8_t> bytes(values.size() * LayoutOf(type).bytes);
-  const auto count = static_cast<int64_t>(values.size());
-  if (type == WeightType::kF32) std::memcpy(bytes.data(), values.data(), bytes.size());
-  if (type == WeightType::kF16) {
-    ggml_fp32_to_fp16_row(values.data(), reinterpret_cast<ggml_fp16_t*>(bytes.data()), count);
-    ggml_fp16_to_fp32_row(reinterpret_cast<const ggml_fp16_t*>(bytes.data()), values.data(), count);
-  }
-  if (type == WeightType::kBF16) {
-    ggml_fp32_to_bf16_row(values.data(), reinterpret_cast<ggml_bf16_t*>(bytes.data()), count);
-    ggml_bf16_to_fp32_row(reinterpret_cast<const ggml_bf16_t*>(bytes.data()), values.data(), count);
-  }
-  return bytes;
-}
-
-std::vector<uint8_t> Reference(WeightType to, const std::vector<float>& values) {
-  const BlockLayout layout = LayoutOf(to);
-  std::vector<uint8_t> blocks(values.size() / static_cast<size_t>(layout.values) * layout.bytes);
-  InParallel(static_cast<int64_t>(values.size()) / layout.values, 4096, [&](int64_t first, int64_t count) {
-    ggml_quantize_chunk(Ggml(to), values.data() + first * layout.values, blocks.data() + static_cast<size_t>(first) * layout.bytes, 0,
-                        1, count * layout.values, nullptr);
-  });
-  return blocks;
-}
 
 // Runs a kernel between guards: false if it wrote where it should not.
 bool Guarded(const std::vector<uint8_t>& source, size_t bytes, std::vector<uint8_t>* result,
@@ -129,10 +84,17 @@ void CheckQuantize(WeightType from, WeightType to, int64_t count, double largest
   }
   const bool passed = intact && different == 0 && refused == 0;
   if (!passed) report.Failed();
-  report.Line("quantize", {{"from", Text(Name(from))}, {"to", Text(Name(to))}, {"blocks", Number(blocks)},
-                           {"passed", Truth(passed)}, {"different", Number(different)}, {"first", Number(first)},
-                           {"worse", Number(worse)}, {"error", Number(error, 9)}, {"expectedError", Number(expected_error, 9)},
-                           {"guardsIntact", Truth(intact)}, {"refusals", Number(static_cast<int64_t>(refused))}});
+  report.Line("quantize", {{"from", Text(Name(from))},
+                           {"to", Text(Name(to))},
+                           {"blocks", Number(blocks)},
+                           {"passed", Truth(passed)},
+                           {"different", Number(different)},
+                           {"first", Number(first)},
+                           {"worse", Number(worse)},
+                           {"error", Number(error, 9)},
+                           {"expectedError", Number(expected_error, 9)},
+                           {"guardsIntact", Truth(intact)},
+                           {"refusals", Number(static_cast<int64_t>(refused))}});
 }
 
 // One value that no block can hold has to be told, wherever it is.
@@ -170,16 +132,20 @@ void CheckDequantize(WeightType from, WeightType to, int64_t count, uint64_t see
   ggml_get_type_traits(Ggml(from))->to_float(blocks.data(), expected.data(), count);
   std::vector<uint8_t> expected_bytes = Narrow(to, expected);
   std::vector<uint8_t> actual;
-  const bool intact = Guarded(blocks, expected_bytes.size(), &actual, [&](const void* in, void* out) {
-    return Dequantize(from, to, in, out, count, nullptr);
-  });
+  const bool intact = Guarded(blocks, expected_bytes.size(), &actual,
+                              [&](const void* in, void* out) { return Dequantize(from, to, in, out, count, nullptr); });
   int64_t different = 0;
   const size_t size = LayoutOf(to).bytes;
-  for (size_t i = 0; i < expected_bytes.size(); i += size) different += std::memcmp(&actual[i], &expected_bytes[i], size) != 0 ? 1 : 0;
+  for (size_t i = 0; i < expected_bytes.size(); i += size)
+    different += std::memcmp(&actual[i], &expected_bytes[i], size) != 0 ? 1 : 0;
   const bool passed = intact && different == 0;
   if (!passed) report.Failed();
-  report.Line("dequantize", {{"from", Text(Name(from))}, {"to", Text(Name(to))}, {"values", Number(count)}, {"passed", Truth(passed)},
-                             {"different", Number(different)}, {"guardsIntact", Truth(intact)}});
+  report.Line("dequantize", {{"from", Text(Name(from))},
+                             {"to", Text(Name(to))},
+                             {"values", Number(count)},
+                             {"passed", Truth(passed)},
+                             {"different", Number(different)},
+                             {"guardsIntact", Truth(intact)}});
 }
 
 // The whole way, with chunks that end anywhere.
@@ -255,13 +221,16 @@ Bandwidths MeasureCopies(size_t bytes, Report& report) {
   Stream stream;
   COLDSTART_REQUIRE(MakeStream(&stream));
   const auto time = [&](void* to, const void* from, cudaMemcpyKind kind) {
-    return MedianSeconds(stream.get(), 7, [&](int) { COLDSTART_REQUIRE(cudaMemcpyAsync(to, from, bytes, kind, stream.get())); });
+    return MedianSeconds(stream.get(), 7,
+                         [&](int) { COLDSTART_REQUIRE(cudaMemcpyAsync(to, from, bytes, kind, stream.get())); });
   };
   const auto size = static_cast<double>(bytes);
   const Bandwidths measured{Gigabytes(2 * size, time(b.get(), a.get(), cudaMemcpyDeviceToDevice)),
                             Gigabytes(size, time(a.get(), host.get(), cudaMemcpyHostToDevice)),
                             Gigabytes(size, time(host.get(), a.get(), cudaMemcpyDeviceToHost))};
-  report.Line("copies", {{"deviceGBps", Number(measured.copy)}, {"inGBps", Number(measured.in)}, {"outGBps", Number(measured.out)}});
+  report.Line(
+      "copies",
+      {{"deviceGBps", Number(measured.copy)}, {"inGBps", Number(measured.in)}, {"outGBps", Number(measured.out)}});
   return measured;
 }
 
@@ -269,7 +238,8 @@ std::vector<uint8_t> RandomWeights(WeightType from, int64_t count, uint64_t seed
   std::vector<float> values(static_cast<size_t>(count));
   InParallel(count, 1 << 16, [&](int64_t first, int64_t n) {
     Random random(seed + static_cast<uint64_t>(first));
-    for (int64_t i = first; i < first + n; ++i) values[static_cast<size_t>(i)] = static_cast<float>(random.Normal() * 0.02);
+    for (int64_t i = first; i < first + n; ++i)
+      values[static_cast<size_t>(i)] = static_cast<float>(random.Normal() * 0.02);
   });
   return Narrow(from, values);
 }
@@ -297,7 +267,8 @@ void BenchKernels(const std::vector<uint8_t>& pattern, const Bandwidths& bandwid
     // Into the other half of the buffer: the blocks are at most 34/64 of the values, so that a quarter fits twice.
     constexpr int64_t kExpanded = kValues / 4;
     const double expand = MedianSeconds(stream.get(), 7, [&](int) {
-      COLDSTART_REQUIRE(Dequantize(to, WeightType::kF16, blocks.get(), blocks.get() + kValues, kExpanded, stream.get()));
+      COLDSTART_REQUIRE(
+          Dequantize(to, WeightType::kF16, blocks.get(), blocks.get() + kValues, kExpanded, stream.get()));
     });
     report.Line("kernel", {{"from", Text("f16")},
                            {"to", Text(Name(to))},
@@ -311,7 +282,8 @@ void BenchKernels(const std::vector<uint8_t>& pattern, const Bandwidths& bandwid
   }
 }
 
-// From pinned memory to pinned memory. The source's buffers stay as they are: what filling them costs is not of the GPU.
+// From pinned memory to pinned memory. The source's buffers stay as they are: what filling them costs is not of the
+// GPU.
 void BenchPipeline(const std::vector<uint8_t>& pattern, WeightType from, const Bandwidths& bandwidths, Report& report) {
   constexpr int64_t kColumns = 4096;
   constexpr int64_t kChunkRows = 2048;  // 16 MiB of F16
@@ -376,17 +348,20 @@ void BenchProcessor(const std::vector<uint8_t>& pattern, Report& report) {
 }  // namespace
 
 int Main(int argc, char** argv) {
-  const bool check = HasFlag(argc, argv, "--check");
   const bool bench = HasFlag(argc, argv, "--bench");
-  const uint64_t seed = std::strtoull(Option(argc, argv, "--seed", std::to_string(std::random_device{}())).c_str(), nullptr, 10);
-  const int64_t values = std::strtoll(Option(argc, argv, "--values", "4000000").c_str(), nullptr, 10);
-  Report report(HasFlag(argc, argv, "--json"));
+  const bool check = !bench || HasFlag(argc, argv, "--check");
+  const char* usual = HasFlag(argc, argv, "--sanitizer") ? "5000" : HasFlag(argc, argv, "--quick") ? "500000" : "4000000";
+  const int64_t values = std::strtoll(Option(argc, argv, "--values", usual).c_str(), nullptr, 10);
+  const std::string drawn = std::to_string(std::random_device{}());
+  const uint64_t seed = std::strtoull(Option(argc, argv, "--seed", drawn).c_str(), nullptr, 10);
+  Report report(Option(argc, argv, "--json", ""));
   cudaDeviceProp properties{};
   COLDSTART_REQUIRE(cudaGetDeviceProperties(&properties, 0));
-  report.Line("device", {{"name", Text(properties.name)}, {"multiprocessors", Number(properties.multiProcessorCount)},
+  report.Line("device", {{"name", Text(properties.name)},
+                         {"multiprocessors", Number(properties.multiProcessorCount)},
                          {"seed", Number(seed)}});
-  if (check || !bench) Check(values, seed, report);
-  if (bench || !check) {
+  if (check) Check(values, seed, report);
+  if (bench) {
     const Bandwidths bandwidths = MeasureCopies(size_t{1} << 28, report);
     const std::vector<uint8_t> pattern = RandomWeights(WeightType::kF16, int64_t{1} << 23, seed);
     BenchKernels(pattern, bandwidths, report);
