@@ -44,10 +44,10 @@ const STAGES = [
   { name: "build", steps: prebuilt ? [] : buildSteps() },
   { name: "machine", steps: machineSteps() },
   { name: "cpu-tests", steps: gpu ? [] : [[node, "node_modules/mocha/bin/mocha.js", "test/native/**/*.test.ts", "test/generation.test.ts", "test/parity.test.ts", "test/loading.test.ts", "test/plan.test.ts"]] }, // prettier-ignore
-  { name: "checks", gpu, steps: [program("gemm_check", ...quick, ...compare, json("gemm-check")), program("quantize_check", ...quick, json("quantize-check")), program("kv_check", ...quick, json("kv-check"))] }, // prettier-ignore
+  { name: "checks", gpu, steps: [program("instructions_check"), program("gemm_check", "check", ...quick, ...compare), program("quantize_check", "--check"), program("kv_check", "--check")] }, // prettier-ignore
   { name: "gpu-tests", gpu, steps: [[node, "scripts/test-gpu.mjs", "--installed"]] },
   { name: "sanitizer", gpu, steps: sanitizerSteps() },
-  { name: "kernels", gpu, steps: [program("gemm_bench", ...quick, ...compare, json("gemm-bench")), program("quantize_check", "--bench", ...quick, json("quantize-bench")), program("kv_check", "--bench", ...quick, json("kv-bench"))] }, // prettier-ignore
+  { name: "kernels", gpu, steps: [program("gemm_check", "bench", "--tune", ...quick, ...compare, "--json", path.join(options.report, "gemm.jsonl")), program("quantize_check", "--bench", ...quick, "--json", path.join(options.report, "quantize.jsonl")), program("kv_check", "--bench", ...quick, "--json", path.join(options.report, "kv.jsonl"))] }, // prettier-ignore
   { name: "engine", gpu, steps: [engineBench()] },
 ];
 
@@ -98,7 +98,7 @@ function buildSteps() {
   const tools = ["llama-bench", "llama-batched-bench", "llama-simple", "llama-tokenize", "llama-gguf-split"];
   const cpu = [[node, "scripts/build.mjs", ...tools.flatMap((tool) => ["--tool", tool])]];
   if (!gpu) return cpu;
-  const targets = ["ggml-cuda", "gemm_check", "gemm_bench", "quantize_check", "kv_check"];
+  const targets = ["ggml-cuda", "instructions_check", "gemm_check", "quantize_check", "kv_check"];
   return [
     ...cpu,
     [node, "scripts/build-cuda.mjs", ...targets.flatMap((target) => ["--target", target])],
@@ -111,7 +111,8 @@ function machineSteps() {
     ["uname", "-a"],
     ["lscpu"],
     [node, "dist/cli/main.js", "backends"],
-    [node, "dist/cli/main.js", "doctor"],
+    [node, "dist/cli/main.js", "devices", "--json"],
+    [node, "dist/cli/main.js", "doctor", "--json"],
   ];
   return gpu ? [["nvidia-smi"], ...steps] : steps;
 }
@@ -121,9 +122,13 @@ function sanitizerSteps() {
   const sanitizer = find("compute-sanitizer");
   if (sanitizer === undefined) return [];
   return ["memcheck", "racecheck"].flatMap((tool) =>
-    ["gemm_check", "quantize_check", "kv_check"].map((name) => [
-      ...[sanitizer, "--tool", tool, "--error-exitcode", "9", "--kernel-name-exclude", "kns=cublas"],
-      ...program(name, "--sanitizer"),
+    [
+      ["gemm_check", "check", "--quick"],
+      ["quantize_check", "--check", "--sanitizer"],
+      ["kv_check", "--check", "--sanitizer"],
+    ].map(([name, ...args]) => [
+      ...[sanitizer, "--tool", tool, "--error-exitcode", "9", "--target-processes", "application-only"],
+      ...program(name, ...args),
     ]),
   );
 }
@@ -139,10 +144,6 @@ function engineBench() {
 
 function program(name, ...args) {
   return [path.join(programs, name), ...args.flat()];
-}
-
-function json(name) {
-  return ["--json", path.join(options.report, `${name}.jsonl`)];
 }
 
 function find(command) {

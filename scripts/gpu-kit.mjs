@@ -4,8 +4,8 @@
 //   node scripts/gpu-kit.mjs [--out FILE] [--prebuilt] [--build FOLDER]
 //
 //   --out FILE      default: build/coldstart-gpu-kit.tar.xz
-//   --prebuilt      also what was compiled here: the addon and the tools (of --build), the plugin and the programs of
-//                   native/cuda (of build/cuda); the machine then compiles nothing. Build for any CPU:
+//   --prebuilt      instead of llama.cpp's sources, what was compiled here: the addon and the tools (of --build), the plugin and
+//                   the programs of native/cuda (of build/cuda). The machine then compiles nothing. Build for any CPU:
 //                   node scripts/build.mjs --into FOLDER -D COLDSTART_NATIVE=OFF --tool llama-bench …
 //   --build FOLDER  what scripts/build.mjs built into; default: build
 //
@@ -48,36 +48,37 @@ function pack(top) {
   copy(path.join(root, "dist"), path.join(repository, "dist"));
   for (const name of closure(PACKAGES)) copy(packageFolder(name), path.join(repository, "node_modules", name));
 
-  const llama = path.join(root, "deps", "llama.cpp");
-  for (const name of SOURCES) {
-    const from = path.join(llama, name);
-    if (fs.existsSync(from))
-      copy(from, path.join(repository, "deps", "llama.cpp", name), (file) => !NOT_COMPILED.test(file));
-  }
-  fs.writeFileSync(path.join(repository, "deps", "llama.cpp", packedSourceMark.file), packedSourceMark.content());
+  if (options.prebuilt) addBuilt(repository);
+  else addSources(path.join(repository, "deps", "llama.cpp"));
 
   copy(process.execPath, path.join(top, "node", "bin", "node"));
   const models = process.env["COLDSTART_TEST_MODELS"] ?? path.join(root, "..", "shared", "models");
   if (fs.existsSync(models)) copy(models, path.join(top, "shared", "models"));
-  if (options.prebuilt) addBuilt(repository);
   fs.writeFileSync(
     path.join(top, "run"),
     '#!/bin/sh\n# Builds, tests, measures, reports: coldstart/scripts/gpu-kit-run.mjs says how.\ncd "$(dirname "$0")/coldstart" && PATH="$PWD/../node/bin:$PATH" exec node scripts/gpu-kit-run.mjs "$@"\n',
     { mode: 0o755 },
   );
 
-  // The large file first: what repeats is then within reach of the compressor.
+  // A dictionary as large as two plugins, whose kernels are the same.
   execFileSync("tar", [
     "-C",
     path.dirname(top),
     "-I",
-    "xz -T1 -6",
+    "xz -T1 --lzma2=preset=3,dict=192MiB",
     "-cf",
     path.resolve(options.out),
     path.basename(top),
   ]);
   const size = fs.statSync(options.out).size;
   console.log(`${options.out}: ${(size / 2 ** 20).toFixed(1)} MiB, llama.cpp ${readPin().release}`);
+}
+
+function addSources(to) {
+  const llama = path.join(root, "deps", "llama.cpp");
+  for (const name of SOURCES.filter((one) => fs.existsSync(path.join(llama, one))))
+    copy(path.join(llama, name), path.join(to, name), (file) => !NOT_COMPILED.test(file));
+  fs.writeFileSync(path.join(to, packedSourceMark.file), packedSourceMark.content());
 }
 
 /** What was compiled here, where a build there would put it. */

@@ -51,6 +51,8 @@ for (const name of options.models.length > 0 ? options.models : MODELS) {
   const result = { bytes: fs.statSync(file).size };
   step(`${name}: coldstart`);
   result.coldstart = coldstart(file);
+  step(`${name}: first token`);
+  result.firstToken = firstToken(file);
   step(`${name}: llama.cpp's tools, our plugin`);
   result.tools = tools(file, options.plugin);
   if (options["cublas-plugin"] !== undefined) {
@@ -84,6 +86,25 @@ function coldstart(model) {
     { encoding: "utf8", timeout: 180_000 },
   );
   return status === 0 ? JSON.parse(stdout) : { failed: stderr.slice(-2000) };
+}
+
+/** Milliseconds from the start of a process to its first token, and to its end; the second of two runs. */
+function firstToken(model) {
+  const own = timed(process.execPath, [path.join(root, "bench/gpu/first-text.coldstart.mjs"), model], {});
+  const simple = timed(path.join(options.tools, "llama-simple"), ["-m", model, "-ngl", "99", "-n", "1", "hello"], {
+    GGML_BACKEND_PATH: options.plugin,
+  });
+  return { coldstart: own, "llama-simple": simple };
+}
+
+function timed(command, args, env) {
+  let ms;
+  for (let i = 0; i < 2; i++) {
+    const started = performance.now();
+    const { status } = spawnSync(command, args, { timeout: 120_000, env: { ...process.env, ...env } });
+    ms = status === 0 ? performance.now() - started : undefined;
+  }
+  return ms;
 }
 
 function tools(model, plugin) {
@@ -125,7 +146,7 @@ function table({ models }) {
     "| --- | --- | --- | --- | --- | --- |",
   ];
   const number = (value) => (value === undefined ? "–" : value.toFixed(value < 100 ? 1 : 0));
-  for (const [name, { coldstart, tools, cublas }] of Object.entries(models)) {
+  for (const [name, { coldstart, tools, cublas, firstToken }] of Object.entries(models)) {
     const row = (what, own, plugin, reference) =>
       lines.push(
         `| ${name} | ${what} | ${number(own)} | ${number(plugin)} | ${number(reference)} | ${plugin && reference ? (plugin / reference).toFixed(2) : "–"} |`,
@@ -135,6 +156,7 @@ function table({ models }) {
     row("decode alone, tokens/s", coldstart.decode?.[1], tools.decodeAlone, cublas?.decodeAlone);
     for (const n of streams) row(`decode ${n}, tokens/s`, coldstart.decode?.[n], tools.decode[n], cublas?.decode[n]);
     row("load, ms", coldstart.loadMs);
+    row("a process from start to end, with one token, ms", firstToken.coldstart, firstToken["llama-simple"]);
     for (const [who, one] of Object.entries({ coldstart, tools, cublas }))
       if (one?.failed)
         lines.push(`| ${name} | ${who} failed: ${one.failed.replaceAll("\n", " ").slice(-400)} | | | | |`);
