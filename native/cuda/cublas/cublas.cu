@@ -8,7 +8,7 @@
 using coldstart::cuda::Element;
 using coldstart::cuda::GemmDevice;
 using coldstart::cuda::GemmProblem;
-using coldstart::cuda::Matrices;
+using coldstart::cuda::PlanCache;
 using coldstart::cuda::TriangularProblem;
 
 struct cublasContext {
@@ -16,6 +16,7 @@ struct cublasContext {
   void* workspace = nullptr;
   cublasMath_t math = CUBLAS_DEFAULT_MATH;
   GemmDevice device;
+  PlanCache plans;
 };
 
 namespace {
@@ -111,7 +112,7 @@ cublasStatus_t ProblemOf(const Arguments& args, GemmProblem* problem) {
 }
 
 cublasStatus_t Run(cublasHandle_t handle, const GemmProblem& problem) {
-  return StatusOf(RunGemm(problem, handle->device, handle->workspace, handle->stream));
+  return StatusOf(RunGemm(problem, handle->device, &handle->plans, handle->workspace, handle->stream));
 }
 
 cublasStatus_t RunStrided(const Arguments& args, const void* a, long long stride_a, const void* b, long long stride_b, void* c,
@@ -166,6 +167,7 @@ cublasStatus_t cublasSetStream(cublasHandle_t handle, cudaStream_t stream) {
   handle->stream = stream;
   handle->workspace = nullptr;
   handle->device.workspace_bytes = 0;
+  handle->plans.Clear();
   return CUBLAS_STATUS_SUCCESS;
 }
 
@@ -175,6 +177,7 @@ cublasStatus_t cublasSetWorkspace(cublasHandle_t handle, void* workspace, size_t
   if (reinterpret_cast<size_t>(workspace) % 256 != 0) return CUBLAS_STATUS_INVALID_VALUE;
   handle->workspace = workspace;
   handle->device.workspace_bytes = bytes;
+  handle->plans.Clear();
   return CUBLAS_STATUS_SUCCESS;
 }
 

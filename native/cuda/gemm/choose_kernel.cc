@@ -42,29 +42,54 @@ int ClustersAtATime(int blocks, const GemmDevice& device) {
   }
 }
 
-bool SuitsWgmma(const GemmPlan& plan, const GemmProblem& p, const GemmDevice& device) {
+// Whether some plan of the kind computes the problem.
+bool SuitsWgmma(const GemmProblem& p, const GemmDevice& device) {
   if (!device.has_wgmma || !p.transpose_a || p.transpose_b) return false;
   if (p.type_ab == Element::kF32 && !p.tf32) return false;
   const int bytes = BytesOf(p.type_ab);
-  if (!IsBulk(p.a, bytes, p.batch) || !IsBulk(p.b, bytes, p.batch) || p.c.pointers != nullptr) return false;
-  if (!Has(kWgmmaTiles, plan.tile_m, plan.tile_n)) return false;
-  return plan.splits == 1 || ClustersAtATime(plan.splits, device) > 0;
+  return IsBulk(p.a, bytes, p.batch) && IsBulk(p.b, bytes, p.batch) && p.c.pointers == nullptr;
 }
 
-bool SuitsMma(const GemmPlan& plan, const GemmProblem& p, const GemmDevice& device) {
+bool SuitsMma(const GemmProblem& p, const GemmDevice& device) {
   const int compiled_for = std::min(device.compiled_for, device.compute_capability);
   if (compiled_for < 75 || (p.type_ab != Element::kF16 && compiled_for < 80)) return false;
-  if (p.type_ab == Element::kF32 && !p.tf32) return false;
-  if (plan.asynchronous != (compiled_for >= 80)) return false;
-  const bool along_k = p.transpose_a && !p.transpose_b;
-  const bool has = plan.asynchronous ? (along_k ? Has(kMmaTiles, plan.tile_m, plan.tile_n) : Has(kMmaTilesAcross, plan.tile_m, plan.tile_n))
-                                     : (along_k ? Has(kMmaTilesPlain, plan.tile_m, plan.tile_n)
-                                                : Has(kMmaTilesPlainAcross, plan.tile_m, plan.tile_n));
-  if (!has || plan.splits < 1) return false;
-  if (plan.splits == 1) return true;
-  const int step = 64 / BytesOf(p.type_ab);
-  const int64_t partials = int64_t{4} * plan.splits * p.batch * p.n * (Ceil(p.m, 4) * 4);
-  return plan.splits <= Ceil(p.k, step) && partials <= static_cast<int64_t>(device.workspace_bytes);
+  return p.type_ab != Element::kF32 || p.tf32;
+}
+
+// Calls visit(plan) for each plan of tensor cores that computes the problem, those of the faster kind first, until it returns false.
+template <typename Visit>
+void VisitPlans(const GemmProblem& p, const GemmDevice& device, Visit visit) {
+  GemmPlan plan;
+  if (SuitsWgmma(p, device)) {
+    plan.kind = GemmKind::kWgmma;
+    for (const Sides& tile : kWgmmaTiles) {
+      plan.tile_m = tile.m;
+      plan.tile_n = tile.n;
+      for (const int splits : {1, 2, 4, 8}) {
+        plan.splits = splits;
+        if (ClustersAtATime(splits, device) > 0 && !visit(plan)) return;
+      }
+    }
+  }
+  if (SuitsMma(p, device)) {
+    plan.kind = GemmKind::kMma;
+    plan.asynchronous = std::min(device.compiled_for, device.compute_capability) >= 80;
+    const bool along_k = p.transpose_a && !p.transpose_b;
+    const int64_t steps = Ceil(p.k, 64 / BytesOf(p.type_ab));
+    const int64_t partials = int64_t{4} * p.batch * p.n * (Ceil(p.m, 4) * 4);
+    for (const Sides& tile : kMmaTiles) {
+      plan.tile_m = tile.m;
+      plan.tile_n = tile.n;
+      const bool has = plan.asynchronous ? along_k || Has(kMmaTilesAcross, tile.m, tile.n)
+                                         : (along_k ? Has(kMmaTilesPlain, tile.m, tile.n) : Has(kMmaTilesPlainAcross, tile.m, tile.n));
+      if (!has) continue;
+      for (const int splits : {1, 2, 3, 4, 6, 8, 12, 16}) {
+        plan.splits = splits;
+        if (splits > 1 && (splits > steps || splits * partials > static_cast<int64_t>(device.workspace_bytes))) break;
+        if (!visit(plan)) return;
+      }
+    }
+  }
 }
 
 // Estimates of a plan's time in clocks of a multiprocessor, to compare plans of one problem and kind by.
@@ -115,46 +140,26 @@ double Clocks(const GemmPlan& plan, const GemmProblem& problem, const GemmDevice
 }  // namespace
 
 bool SuitsProblem(const GemmPlan& plan, const GemmProblem& problem, const GemmDevice& device) {
-  switch (plan.kind) {
-    case GemmKind::kNothing: return problem.m == 0 || problem.n == 0 || problem.batch == 0;
-    case GemmKind::kSimt: return true;
-    case GemmKind::kMma: return SuitsMma(plan, problem, device);
-    case GemmKind::kWgmma: return SuitsWgmma(plan, problem, device);
-  }
-  return false;
+  if (plan.kind == GemmKind::kNothing) return problem.m == 0 || problem.n == 0 || problem.batch == 0;
+  if (plan.kind == GemmKind::kSimt) return true;
+  bool found = false;
+  VisitPlans(problem, device, [&](const GemmPlan& other) {
+    found = plan.kind == other.kind && plan.tile_m == other.tile_m && plan.tile_n == other.tile_n && plan.splits == other.splits &&
+            plan.asynchronous == other.asynchronous;
+    return !found;
+  });
+  return found;
 }
 
 std::vector<GemmPlan> SuitablePlans(const GemmProblem& problem, const GemmDevice& device) {
   std::vector<GemmPlan> plans;
-  const auto add = [&](GemmPlan plan) {
-    if (SuitsProblem(plan, problem, device)) plans.push_back(plan);
-  };
-  GemmPlan plan;
-  plan.kind = GemmKind::kWgmma;
-  for (const Sides& tile : kWgmmaTiles) {
-    plan.tile_m = tile.m;
-    plan.tile_n = tile.n;
-    for (const int splits : {1, 2, 4, 8}) {
-      plan.splits = splits;
-      add(plan);
-    }
-  }
-  plan = GemmPlan{};
-  plan.kind = GemmKind::kMma;
-  for (const bool asynchronous : {true, false}) {
-    plan.asynchronous = asynchronous;
-    for (const Sides& tile : kMmaTiles) {
-      plan.tile_m = tile.m;
-      plan.tile_n = tile.n;
-      for (const int splits : {1, 2, 3, 4, 6, 8, 12, 16}) {
-        plan.splits = splits;
-        add(plan);
-      }
-    }
-  }
-  plan = GemmPlan{};
-  plan.kind = GemmKind::kSimt;
-  add(plan);
+  VisitPlans(problem, device, [&](const GemmPlan& plan) {
+    plans.push_back(plan);
+    return true;
+  });
+  GemmPlan plain;
+  plain.kind = GemmKind::kSimt;
+  plans.push_back(plain);
   return plans;
 }
 
@@ -175,17 +180,43 @@ std::string NameOf(const GemmPlan& plan) {
 
 GemmPlan ChooseKernel(const GemmProblem& problem, const GemmDevice& device) {
   GemmPlan best;
+  if (problem.m == 0 || problem.n == 0 || problem.batch == 0) return best;
+  best.kind = GemmKind::kSimt;
   double least = 0;
   // The kinds come in the order of their speed: of the first that suits, the best plan.
-  for (const GemmPlan& plan : SuitablePlans(problem, device)) {
-    if (best.kind != GemmKind::kNothing && best.kind != plan.kind) break;
-    const double clocks = plan.kind == GemmKind::kSimt ? 0 : Clocks(plan, problem, device);
-    if (best.kind == GemmKind::kNothing || clocks < least) {
+  VisitPlans(problem, device, [&](const GemmPlan& plan) {
+    if (best.kind != GemmKind::kSimt && best.kind != plan.kind) return false;
+    const double clocks = Clocks(plan, problem, device);
+    if (best.kind == GemmKind::kSimt || clocks < least) {
       best = plan;
       least = clocks;
     }
-  }
+    return true;
+  });
   return best;
+}
+
+GemmPlan PlanCache::Choose(const GemmProblem& p, const GemmDevice& device) {
+  // All that a choice depends on besides the sizes.
+  const unsigned traits = static_cast<unsigned>(p.transpose_a) | static_cast<unsigned>(p.transpose_b) << 1 |
+                          static_cast<unsigned>(p.tf32) << 2 | static_cast<unsigned>(SuitsWgmma(p, device)) << 3 |
+                          static_cast<unsigned>(p.type_ab) << 4 | static_cast<unsigned>(p.type_c) << 6;
+  unsigned hash = 0;
+  for (const unsigned part : {static_cast<unsigned>(p.m), static_cast<unsigned>(p.n), static_cast<unsigned>(p.k),
+                              static_cast<unsigned>(p.batch), traits}) {
+    hash = (hash ^ part) * 0x9e3779b1u;
+    hash ^= hash >> 15;
+  }
+  // In one of the places of its set; what is new takes the first, and the oldest leaves.
+  Set& set = sets_[hash % sets_.size()];
+  for (const Entry& entry : set) {
+    const bool known = entry.plan.kind != GemmKind::kNothing && entry.m == p.m && entry.n == p.n && entry.k == p.k &&
+                       entry.batch == p.batch && entry.traits == traits;
+    if (known) return entry.plan;
+  }
+  std::move_backward(set.begin(), set.end() - 1, set.end());
+  set[0] = Entry{p.m, p.n, p.k, p.batch, traits, ChooseKernel(p, device)};
+  return set[0].plan;
 }
 
 }  // namespace coldstart::cuda

@@ -43,7 +43,7 @@ cudaError_t DescribeDevice(GemmDevice* device) {
   return error;
 }
 
-cudaError_t RunGemm(const GemmProblem& problem, const GemmDevice& device, void* workspace, cudaStream_t stream) {
+cudaError_t RunGemm(const GemmProblem& problem, const GemmDevice& device, PlanCache* plans, void* workspace, cudaStream_t stream) {
   if (problem.k == 0 || problem.alpha == 0) {
     // Only beta * C is left, and neither A nor B is read.
     GemmProblem scaled = problem;
@@ -51,7 +51,13 @@ cudaError_t RunGemm(const GemmProblem& problem, const GemmDevice& device, void* 
     scaled.alpha = 0;
     return problem.m == 0 || problem.n == 0 || problem.batch == 0 ? cudaSuccess : RunSimtGemm(scaled, stream);
   }
-  return RunGemm(problem, ChooseKernel(problem, device), device, workspace, stream);
+  const GemmPlan plan = plans->Choose(problem, device);
+  const cudaError_t error = RunGemm(problem, plan, device, workspace, stream);
+  if (plan.kind != GemmKind::kWgmma || error != cudaErrorNotSupported) return error;
+  // No maps could be made of these matrices: without them.
+  GemmDevice without = device;
+  without.has_wgmma = false;
+  return RunGemm(problem, ChooseKernel(problem, without), without, workspace, stream);
 }
 
 cudaError_t RunGemm(const GemmProblem& problem, const GemmPlan& plan, const GemmDevice& device, void* workspace,

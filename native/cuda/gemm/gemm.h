@@ -2,6 +2,7 @@
 #pragma once
 
 #include "cuda/device/platform.cuh"
+#include "cuda/gemm/choose_kernel.h"
 #include "cuda/gemm/problem.h"
 
 namespace coldstart::cuda {
@@ -10,7 +11,7 @@ namespace coldstart::cuda {
 cudaError_t DescribeDevice(GemmDevice* device);
 
 // Starts the multiplication on a stream. It neither allocates nor waits, so that it may be captured into a graph.
-cudaError_t RunGemm(const GemmProblem& problem, const GemmDevice& device, void* workspace, cudaStream_t stream);
+cudaError_t RunGemm(const GemmProblem& problem, const GemmDevice& device, PlanCache* plans, void* workspace, cudaStream_t stream);
 
 // The same by a plan of the caller's, which has to suit the problem (see SuitsProblem in choose_kernel.h).
 cudaError_t RunGemm(const GemmProblem& problem, const GemmPlan& plan, const GemmDevice& device, void* workspace,

@@ -131,7 +131,7 @@ std::string GemmCase::Name() const {
                 transpose_a ? "T" : "N", transpose_b ? "T" : "N", m, n, k, NameOf(type), NameOf(type_c), compute, math,
                 sgemm ? " sgemm" : "",
                 batching == Batching::kNone ? "" : (batching == Batching::kStrided ? " strided" : " pointers"), batch,
-                share_a > 1 ? " shared" : "", broadcast_b ? " broadcast" : "", pad_a, pad_b, pad_c, skip_a, skip_b, skip_c, alpha, beta,
+                share_a > 1 ? " shared" : "", broadcast_b ? " broadcast" : (interleaved ? " interleaved" : ""), pad_a, pad_b, pad_c, skip_a, skip_b, skip_c, alpha, beta,
                 values == Values::kNan ? " nan" : (values == Values::kInfinity ? " inf" : (values == Values::kFloats ? " floats" : "")));
   return text;
 }
@@ -149,6 +149,13 @@ GemmFixture::GemmFixture(const GemmCase& c, uint64_t seed, cudaStream_t stream) 
   stride_a_ = static_cast<long long>(lda_) * (columns_a_ + 1);
   stride_b_ = c.broadcast_b ? 0 : static_cast<long long>(ldb_) * (columns_b_ + 1);
   stride_c_ = static_cast<long long>(ldc_) * (c.n + 1);
+  if (c.interleaved) {
+    // The gap is the padding of each column then.
+    stride_a_ = lda_;
+    stride_b_ = ldb_;
+    lda_ *= c.batch;
+    ldb_ *= c.batch;
+  }
   const int members_a = (c.batch + c.share_a - 1) / c.share_a;
   const int members_b = c.broadcast_b ? 1 : c.batch;
   const auto make = [&](std::unique_ptr<DeviceBytes>* memory, size_t* elements, long long stride, long long ld, int columns, int members,

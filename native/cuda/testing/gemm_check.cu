@@ -68,6 +68,7 @@ std::vector<GemmCase> RandomCases(uint64_t seed, int count) {
     if (c.batching != Batching::kNone) c.batch = one_of({1, 2, 3, 5, 8});
     if (c.batching == Batching::kPointers) c.share_a = one_of({1, 1, 2, 4});
     if (c.batching == Batching::kStrided && random() % 4 == 0) c.broadcast_b = true;
+    if (c.batching == Batching::kStrided && !c.broadcast_b && random() % 3 == 0) c.interleaved = true;
     c.sgemm = c.type == CUDA_R_32F && random() % 2 == 0;
     if (random() % 3 == 0) {
       c.pad_a = one_of({0, 1, 3, 8, 64});
