@@ -48,7 +48,7 @@ struct KvPart {
 constexpr uint32_t kKvThreads = 256;
 constexpr uint32_t kKvVectorsPerThread = 4;
 constexpr uint32_t kKvBlocksPerGroup = kKvThreads / 4;  // blocks of 32 values that one thread block encodes
-constexpr uint32_t kKvCellsPerUnit = 8;                 // of a transposed tensor: what one thread moves
+constexpr uint32_t kKvCellsPerUnit = 8;                 // of a transposed tensor: what one lane of a warp moves
 
 // Bytes of one cell's row, or of one element of all cells, when taken out.
 inline uint64_t StagedRowBytes(const KvTensor& tensor, uint32_t cells) {
@@ -80,7 +80,8 @@ inline bool IsValid(const KvTensor& tensor) {
 // How many thread blocks a part needs.
 inline uint32_t GroupsOf(const KvPart& part, uint32_t cells) {
   const auto divide = [](uint64_t a, uint64_t b) { return static_cast<uint32_t>((a + b - 1) / b); };
-  if (part.element_bytes != 0) return divide(uint64_t{part.count} * divide(cells, kKvCellsPerUnit), kKvThreads);
+  if (part.element_bytes != 0)
+    return divide(uint64_t{part.count} * divide(cells, 32 * kKvCellsPerUnit), kKvThreads / 32);
   if (part.encoding != KvEncoding::kAsIs) return divide(uint64_t{part.count} * (part.size / 64), kKvBlocksPerGroup);
   return divide(uint64_t{part.count} * (part.size / part.vector_bytes), kKvThreads * kKvVectorsPerThread);
 }

@@ -34,98 +34,63 @@ __device__ __forceinline__ void MoveRows(const KvPart& part, const uint32_t* cel
   }
 }
 
-// Eight elements of a thread, and the vectors that move them where the memory they are in allows it.
-template <typename Element>
-struct EightElements {
-  static constexpr uint32_t kVectorBytes = sizeof(Element) == 1 ? 8 : 16;
-  Element elements[kKvCellsPerUnit];
-
-  __device__ void LoadVectors(const uint8_t* from) {
-    if (sizeof(Element) == 1) {
-      *this = FromVectors(*reinterpret_cast<const uint2*>(from));
-    } else if (sizeof(Element) == 2) {
-      *this = FromVectors(*reinterpret_cast<const uint4*>(from));
-    } else {
-      *this = FromVectors(TwoVectors{reinterpret_cast<const uint4*>(from)[0], reinterpret_cast<const uint4*>(from)[1]});
-    }
-  }
-  __device__ void StoreVectors(uint8_t* to) const {
-    if (sizeof(Element) == 1) {
-      *reinterpret_cast<uint2*>(to) = As<uint2>();
-    } else if (sizeof(Element) == 2) {
-      *reinterpret_cast<uint4*>(to) = As<uint4>();
-    } else {
-      const auto vectors = As<TwoVectors>();
-      reinterpret_cast<uint4*>(to)[0] = vectors.first;
-      reinterpret_cast<uint4*>(to)[1] = vectors.second;
-    }
-  }
-
- private:
-  struct TwoVectors {
-    uint4 first, second;
-  };
-  template <typename V>
-  __device__ static EightElements FromVectors(const V& vectors) {
-    EightElements result;
-    memcpy(result.elements, &vectors, sizeof(V) < sizeof(elements) ? sizeof(V) : sizeof(elements));
-    return result;
-  }
-  template <typename V>
-  __device__ V As() const {
-    V vectors;
-    memcpy(&vectors, elements, sizeof(V) < sizeof(elements) ? sizeof(V) : sizeof(elements));
-    return vectors;
-  }
-};
-
-// Transposed: a thread moves one element of eight cells.
-template <typename Element, bool kGather>
+// Transposed: an element of all cells is a row. A warp moves 256 cells of one row, each lane eight. Where these are
+// such that every lane finds its own next to each other, in the cache and outside, they are moved as vectors; else lane
+// by lane, neighbours in the list by neighbours in the warp, so that runs of cells are moved together at least.
+template <typename Element, typename Vector, bool kGather>
 __device__ __forceinline__ void MoveColumns(const KvPart& part, const uint32_t* cells, uint32_t cell_count,
                                             uint8_t* staged) {
-  using Eight = EightElements<Element>;
-  const uint32_t per_row = (cell_count + kKvCellsPerUnit - 1) / kKvCellsPerUnit;
-  const uint32_t index = blockIdx.x * kKvThreads + threadIdx.x;
-  const uint32_t row = index / per_row;
-  if (row >= part.count) return;
-  const uint32_t first = (index - row * per_row) * kKvCellsPerUnit;
-  const uint32_t count = min(kKvCellsPerUnit, cell_count - first);
+  constexpr uint32_t kPerWarp = 32 * kKvCellsPerUnit;
+  constexpr uint32_t kVectors = kKvCellsPerUnit * sizeof(Element) / sizeof(Vector);
+  const uint32_t lane = threadIdx.x % 32;
+  const uint32_t per_row = (cell_count + kPerWarp - 1) / kPerWarp;
+  const uint32_t unit = (blockIdx.x * kKvThreads + threadIdx.x) / 32;
+  const uint32_t row = unit / per_row;
+  if (row >= part.count) return;  // all of the warp
+  const uint32_t first = (unit - row * per_row) * kPerWarp;
+  const uint32_t count = min(kPerWarp, cell_count - first);
+  const uint32_t* own_cells = cells + first;
   uint8_t* cached = part.data + (part.first + row) * part.stride;
   uint8_t* out = staged + part.staged + (static_cast<uint64_t>(row) * cell_count + first) * sizeof(Element);
-  uint32_t own[kKvCellsPerUnit];
-  bool run = count == kKvCellsPerUnit;
+
+  bool vectors = false;
+  if (count == kPerWarp) {
+    const uint32_t start = own_cells[kKvCellsPerUnit * lane];
+    vectors = true;
 #pragma unroll
-  for (uint32_t i = 0; i < kKvCellsPerUnit; ++i) {
-    own[i] = cells[first + (i < count ? i : 0)];
-    run &= own[i] == own[0] + i;
-  }
-  uint8_t* run_start = cached + static_cast<uint64_t>(own[0]) * sizeof(Element);
-  const bool cached_as_vector = run && reinterpret_cast<uintptr_t>(run_start) % Eight::kVectorBytes == 0;
-  const bool out_as_vector = count == kKvCellsPerUnit && reinterpret_cast<uintptr_t>(out) % Eight::kVectorBytes == 0;
-  Eight values;
-  const bool load_as_vector = kGather ? cached_as_vector : out_as_vector;
-  if (load_as_vector) {
-    values.LoadVectors(kGather ? run_start : out);
-  } else {
+    for (uint32_t i = 1; i < kKvCellsPerUnit; ++i) vectors &= own_cells[kKvCellsPerUnit * lane + i] == start + i;
+    uint8_t* cached_vectors = cached + static_cast<uint64_t>(start) * sizeof(Element);
+    uint8_t* out_vectors = out + kKvCellsPerUnit * lane * sizeof(Element);
+    vectors &=
+        (reinterpret_cast<uintptr_t>(cached_vectors) | reinterpret_cast<uintptr_t>(out_vectors)) % sizeof(Vector) == 0;
+    vectors = __all_sync(0xffffffffu, vectors);
+    if (vectors) {
+      const auto* from = reinterpret_cast<const Vector*>(kGather ? cached_vectors : out_vectors);
+      auto* to = reinterpret_cast<Vector*>(kGather ? out_vectors : cached_vectors);
 #pragma unroll
-    for (uint32_t i = 0; i < kKvCellsPerUnit; ++i) {
-      if (i < count)
-        values.elements[i] =
-            kGather ? reinterpret_cast<const Element*>(cached)[own[i]] : reinterpret_cast<const Element*>(out)[i];
+      for (uint32_t i = 0; i < kVectors; ++i) to[i] = from[i];
     }
   }
-  const bool store_as_vector = kGather ? out_as_vector : cached_as_vector;
-  if (store_as_vector) {
-    values.StoreVectors(kGather ? out : run_start);
-  } else {
+  if (vectors) return;
+
+  Element values[kKvCellsPerUnit];
+  uint32_t own[kKvCellsPerUnit];
 #pragma unroll
-    for (uint32_t i = 0; i < kKvCellsPerUnit; ++i) {
-      if (i >= count) continue;
-      if (kGather) {
-        reinterpret_cast<Element*>(out)[i] = values.elements[i];
-      } else {
-        reinterpret_cast<Element*>(cached)[own[i]] = values.elements[i];
-      }
+  for (uint32_t i = 0; i < kKvCellsPerUnit; ++i) {
+    const uint32_t index = 32 * i + lane;
+    if (index >= count) continue;
+    own[i] = own_cells[index];
+    values[i] =
+        kGather ? reinterpret_cast<const Element*>(cached)[own[i]] : reinterpret_cast<const Element*>(out)[index];
+  }
+#pragma unroll
+  for (uint32_t i = 0; i < kKvCellsPerUnit; ++i) {
+    const uint32_t index = 32 * i + lane;
+    if (index >= count) continue;
+    if (kGather) {
+      reinterpret_cast<Element*>(out)[index] = values[i];
+    } else {
+      reinterpret_cast<Element*>(cached)[own[i]] = values[i];
     }
   }
 }
@@ -178,9 +143,9 @@ __global__ void __launch_bounds__(kKvThreads)
   const KvPart part = parts[blockIdx.y];
   if (part.element_bytes != 0) {
     switch (part.element_bytes) {
-      case 1: MoveColumns<uint8_t, kGather>(part, cells, cell_count, staged); break;
-      case 2: MoveColumns<uint16_t, kGather>(part, cells, cell_count, staged); break;
-      default: MoveColumns<uint32_t, kGather>(part, cells, cell_count, staged); break;
+      case 1: MoveColumns<uint8_t, uint2, kGather>(part, cells, cell_count, staged); break;
+      case 2: MoveColumns<uint16_t, uint4, kGather>(part, cells, cell_count, staged); break;
+      default: MoveColumns<uint32_t, uint4, kGather>(part, cells, cell_count, staged); break;
     }
     return;
   }

@@ -47,15 +47,40 @@ __device__ __forceinline__ float FirstOfAll(const float (&x)[8], Better better) 
   return AmongFour(found, better);
 }
 
+__device__ __forceinline__ float LargestMagnitude(const float (&x)[8]) {
+  uint32_t largest = 0;  // as bits, which order magnitudes as values do
+#pragma unroll
+  for (int i = 0; i < 8; ++i) largest = max(largest, BitsOf(x[i]) & 0x7fffffffu);
+#pragma unroll
+  for (int distance = 1; distance < 4; distance *= 2) {
+    largest = max(largest, __shfl_xor_sync(0xffffffffu, largest, distance));
+  }
+  return FromBits(largest);
+}
+
 __device__ __forceinline__ float InverseOrZero(float d) { return d != 0 ? Divide(1.f, d) : 0.f; }
 
-// A byte from a number that lies in a range of kMost + 1, truncated. `none` where the scale is so small that its
-// inverse is infinite: CPUs make 0 of what comes of that.
-template <int kMost>
-__device__ __forceinline__ uint32_t TruncatedStep(float value, bool none) {
-  // Through int8_t, as the reference does.
-  const int step = static_cast<int>(value);
-  return none ? 0u : static_cast<uint32_t>(step < kMost ? step : kMost) & 0xffu;
+// What a value is multiplied with, and what is added before the rest is cut off. Where the scale is so small that its
+// inverse is infinite, CPUs make 0 of what comes of that: so does this.
+struct Steps {
+  float factor;
+  float half;
+  __device__ static Steps Of(float d, float half) {
+    const float inverse = InverseOrZero(d);
+    return IsInfinite(inverse) ? Steps{0.f, 0.f} : Steps{inverse, half};
+  }
+  // Not negative: no value is further from the one that stands for 0 than the scale was made for.
+  template <int kMost>
+  __device__ uint32_t Of(float value) const {
+    const int step = static_cast<int>(Add(Multiply(value, factor), half));
+    return static_cast<uint32_t>(step < kMost ? step : kMost);
+  }
+};
+
+// Four nibbles, of 16 bits, to the low halves of four bytes.
+__device__ __forceinline__ uint32_t SpreadNibbles(uint32_t nibbles) {
+  const uint32_t pairs = (nibbles | (nibbles << 8)) & 0x00ff00ffu;
+  return (pairs | (pairs << 4)) & 0x0f0f0f0fu;
 }
 
 // Steps of a block as it stores them: the low four bits, low half of the block first, then the fifth ones.
@@ -67,17 +92,15 @@ __device__ __forceinline__ void StoreSteps(const uint32_t (&steps)[8], const Sha
   uint32_t fifth = 0;
 #pragma unroll
   for (int i = 0; i < 8; ++i) {
-    nibbles |= (steps[i] & 0xfu) << (4 * i);
-    fifth |= ((steps[i] >> 4) & 1u) << i;
+    nibbles |= (kBits == 4 ? steps[i] : steps[i] & 0xfu) << (4 * i);
+    if (kBits == 5) fifth |= (steps[i] >> 4) << i;
   }
   // Lane 0 has values 0-7, whose partners 16-23 are lane 2's: lane 0 writes the first four bytes of the two, lane 2 the
   // others.
   const uint32_t others = __shfl_xor_sync(0xffffffffu, nibbles, 2);
   const uint32_t low = lane < 2 ? nibbles : others >> 16;
   const uint32_t high = lane < 2 ? others : nibbles >> 16;
-  uint32_t bytes = 0;
-#pragma unroll
-  for (int i = 0; i < 4; ++i) bytes |= (((low >> (4 * i)) & 0xfu) | (((high >> (4 * i)) & 0xfu) << 4)) << (8 * i);
+  const uint32_t bytes = SpreadNibbles(low & 0xffffu) | (SpreadNibbles(high & 0xffffu) << 4);
   const uint32_t first = (kBits == 5 ? 2u : 0u) + 4 * (lane % 2) + 2 * (lane / 2);
   staged.store(at + first, static_cast<uint16_t>(bytes));
   staged.store(at + first + 1, static_cast<uint16_t>(bytes >> 16));
@@ -94,18 +117,17 @@ struct FormatQ8_0 {
   static constexpr uint32_t kBytes = 34;
   __device__ static bool Store(const float (&x)[8], const SharedArray<uint16_t>& staged, uint32_t at) {
     const uint32_t lane = threadIdx.x % 4;
-    const float d = Divide(Magnitude(FirstOfAll(x, LargerThan{})), 127.f);
-    const float inverse = InverseOrZero(d);
-    const bool none = IsInfinite(inverse);
+    const float d = Divide(LargestMagnitude(x), 127.f);
+    const Steps all = Steps::Of(d, 0.49999997f);
     const uint16_t half = ToHalf(d);
     uint32_t bytes[2] = {0, 0};
 #pragma unroll
     for (int i = 0; i < 8; ++i) {
       // roundf(): half away from zero.
-      const float scaled = Multiply(x[i], inverse);
-      const float away = FromBits(BitsOf(0.49999997f) | (BitsOf(scaled) & 0x80000000u));
+      const float scaled = Multiply(x[i], all.factor);
+      const float away = FromBits(BitsOf(all.half) | (BitsOf(scaled) & 0x80000000u));
       const int step = static_cast<int>(Add(scaled, away));
-      bytes[i / 4] |= (none ? 0u : static_cast<uint32_t>(step) & 0xffu) << (8 * (i % 4));
+      bytes[i / 4] |= (static_cast<uint32_t>(step) & 0xffu) << (8 * (i % 4));
     }
     if (lane == 0) staged.store(at, half);
     const uint32_t first = at + 1 + 4 * lane;
@@ -126,15 +148,12 @@ struct FormatAround0 {
     float most = FirstOfAll(x, LargerThan{});
     most = most == 0 ? 0.f : most;  // not -0
     const float d = Divide(most, static_cast<float>(-kHalf));
-    const float inverse = InverseOrZero(d);
-    const bool none = IsInfinite(inverse);
+    const Steps all = Steps::Of(d, static_cast<float>(kHalf) + 0.5f);
     const uint16_t half = ToHalf(d);
     if (threadIdx.x % 4 == 0) staged.store(at, half);
     uint32_t steps[8];
 #pragma unroll
-    for (int i = 0; i < 8; ++i) {
-      steps[i] = TruncatedStep<2 * kHalf - 1>(Add(Multiply(x[i], inverse), static_cast<float>(kHalf) + 0.5f), none);
-    }
+    for (int i = 0; i < 8; ++i) steps[i] = all.Of<2 * kHalf - 1>(x[i]);
     StoreSteps<kBits>(steps, staged, at + 1);
     return HalfIsFinite(half);
   }
@@ -149,8 +168,7 @@ struct FormatFromMin {
     const float least = FirstOfAll(x, LessThan{});
     const float most = FirstOfAll(x, MoreThan{});
     const float d = Divide(Subtract(most, least), static_cast<float>(kMost));
-    const float inverse = InverseOrZero(d);
-    const bool none = IsInfinite(inverse);
+    const Steps all = Steps::Of(d, 0.5f);
     const uint16_t half = ToHalf(d);
     const uint16_t half_min = ToHalf(least);
     if (threadIdx.x % 4 == 0) {
@@ -159,9 +177,7 @@ struct FormatFromMin {
     }
     uint32_t steps[8];
 #pragma unroll
-    for (int i = 0; i < 8; ++i) {
-      steps[i] = TruncatedStep<kMost>(Add(Multiply(Subtract(x[i], least), inverse), 0.5f), none);
-    }
+    for (int i = 0; i < 8; ++i) steps[i] = all.Of<kMost>(Subtract(x[i], least));
     StoreSteps<kBits>(steps, staged, at + 2);
     return HalfIsFinite(half) && HalfIsFinite(half_min);
   }
