@@ -1,8 +1,7 @@
 // The entry points of cublas_v2.h: checks arguments as cuBLAS does, and hands the problem to gemm/.
-#include "cublas_v2.h"
-
 #include <new>
 
+#include "cublas_v2.h"
 #include "cuda/gemm/gemm.h"
 
 using coldstart::cuda::Element;
@@ -73,7 +72,8 @@ cublasStatus_t ProblemOf(const Arguments& args, GemmProblem* problem) {
   if (!at_least(args.ldc, args.m)) return CUBLAS_STATUS_INVALID_VALUE;
 
   Element b;
-  if (!ElementOf(args.type_a, &problem->type_ab) || !ElementOf(args.type_b, &b) || !ElementOf(args.type_c, &problem->type_c)) {
+  if (!ElementOf(args.type_a, &problem->type_ab) || !ElementOf(args.type_b, &b) ||
+      !ElementOf(args.type_c, &problem->type_c)) {
     return CUBLAS_STATUS_NOT_SUPPORTED;
   }
   if (problem->type_ab != b) return CUBLAS_STATUS_NOT_SUPPORTED;
@@ -115,8 +115,8 @@ cublasStatus_t Run(cublasHandle_t handle, const GemmProblem& problem) {
   return StatusOf(RunGemm(problem, handle->device, &handle->plans, handle->workspace, handle->stream));
 }
 
-cublasStatus_t RunStrided(const Arguments& args, const void* a, long long stride_a, const void* b, long long stride_b, void* c,
-                          long long stride_c) {
+cublasStatus_t RunStrided(const Arguments& args, const void* a, long long stride_a, const void* b, long long stride_b,
+                          void* c, long long stride_c) {
   GemmProblem problem;
   const cublasStatus_t status = ProblemOf(args, &problem);
   if (status != CUBLAS_STATUS_SUCCESS) return status;
@@ -205,58 +205,62 @@ const char* cublasGetStatusString(cublasStatus_t status) {
 }
 
 cublasStatus_t cublasSgemm(cublasHandle_t handle, cublasOperation_t op_a, cublasOperation_t op_b, int m, int n, int k,
-                           const float* alpha, const float* a, int lda, const float* b, int ldb, const float* beta, float* c,
-                           int ldc) {
+                           const float* alpha, const float* a, int lda, const float* b, int ldb, const float* beta,
+                           float* c, int ldc) {
   return RunStrided({handle, op_a, op_b, m, n, k, alpha, CUDA_R_32F, lda, CUDA_R_32F, ldb, beta, CUDA_R_32F, ldc, 1,
                      CUBLAS_COMPUTE_32F},
                     a, 0, b, 0, c, 0);
 }
 
-cublasStatus_t cublasSgemmStridedBatched(cublasHandle_t handle, cublasOperation_t op_a, cublasOperation_t op_b, int m, int n,
-                                         int k, const float* alpha, const float* a, int lda, long long stride_a, const float* b,
-                                         int ldb, long long stride_b, const float* beta, float* c, int ldc, long long stride_c,
-                                         int batch_count) {
-  return RunStrided({handle, op_a, op_b, m, n, k, alpha, CUDA_R_32F, lda, CUDA_R_32F, ldb, beta, CUDA_R_32F, ldc, batch_count,
-                     CUBLAS_COMPUTE_32F},
+cublasStatus_t cublasSgemmStridedBatched(cublasHandle_t handle, cublasOperation_t op_a, cublasOperation_t op_b, int m,
+                                         int n, int k, const float* alpha, const float* a, int lda, long long stride_a,
+                                         const float* b, int ldb, long long stride_b, const float* beta, float* c,
+                                         int ldc, long long stride_c, int batch_count) {
+  return RunStrided({handle, op_a, op_b, m, n, k, alpha, CUDA_R_32F, lda, CUDA_R_32F, ldb, beta, CUDA_R_32F, ldc,
+                     batch_count, CUBLAS_COMPUTE_32F},
                     a, stride_a, b, stride_b, c, stride_c);
 }
 
-cublasStatus_t cublasSgemmBatched(cublasHandle_t handle, cublasOperation_t op_a, cublasOperation_t op_b, int m, int n, int k,
-                                  const float* alpha, const float* const a[], int lda, const float* const b[], int ldb,
-                                  const float* beta, float* const c[], int ldc, int batch_count) {
-  return RunPointers({handle, op_a, op_b, m, n, k, alpha, CUDA_R_32F, lda, CUDA_R_32F, ldb, beta, CUDA_R_32F, ldc, batch_count,
-                      CUBLAS_COMPUTE_32F},
+cublasStatus_t cublasSgemmBatched(cublasHandle_t handle, cublasOperation_t op_a, cublasOperation_t op_b, int m, int n,
+                                  int k, const float* alpha, const float* const a[], int lda, const float* const b[],
+                                  int ldb, const float* beta, float* const c[], int ldc, int batch_count) {
+  return RunPointers({handle, op_a, op_b, m, n, k, alpha, CUDA_R_32F, lda, CUDA_R_32F, ldb, beta, CUDA_R_32F, ldc,
+                      batch_count, CUBLAS_COMPUTE_32F},
                      reinterpret_cast<const void* const*>(a), reinterpret_cast<const void* const*>(b),
                      reinterpret_cast<void* const*>(c));
 }
 
 cublasStatus_t cublasGemmEx(cublasHandle_t handle, cublasOperation_t op_a, cublasOperation_t op_b, int m, int n, int k,
-                            const void* alpha, const void* a, cudaDataType type_a, int lda, const void* b, cudaDataType type_b,
-                            int ldb, const void* beta, void* c, cudaDataType type_c, int ldc, cublasComputeType_t compute,
-                            cublasGemmAlgo_t) {
-  return RunStrided({handle, op_a, op_b, m, n, k, alpha, type_a, lda, type_b, ldb, beta, type_c, ldc, 1, compute}, a, 0, b, 0, c, 0);
+                            const void* alpha, const void* a, cudaDataType type_a, int lda, const void* b,
+                            cudaDataType type_b, int ldb, const void* beta, void* c, cudaDataType type_c, int ldc,
+                            cublasComputeType_t compute, cublasGemmAlgo_t) {
+  return RunStrided({handle, op_a, op_b, m, n, k, alpha, type_a, lda, type_b, ldb, beta, type_c, ldc, 1, compute}, a, 0,
+                    b, 0, c, 0);
 }
 
-cublasStatus_t cublasGemmStridedBatchedEx(cublasHandle_t handle, cublasOperation_t op_a, cublasOperation_t op_b, int m, int n,
-                                          int k, const void* alpha, const void* a, cudaDataType type_a, int lda,
-                                          long long stride_a, const void* b, cudaDataType type_b, int ldb, long long stride_b,
-                                          const void* beta, void* c, cudaDataType type_c, int ldc, long long stride_c,
-                                          int batch_count, cublasComputeType_t compute, cublasGemmAlgo_t) {
-  return RunStrided({handle, op_a, op_b, m, n, k, alpha, type_a, lda, type_b, ldb, beta, type_c, ldc, batch_count, compute}, a,
-                    stride_a, b, stride_b, c, stride_c);
+cublasStatus_t cublasGemmStridedBatchedEx(cublasHandle_t handle, cublasOperation_t op_a, cublasOperation_t op_b, int m,
+                                          int n, int k, const void* alpha, const void* a, cudaDataType type_a, int lda,
+                                          long long stride_a, const void* b, cudaDataType type_b, int ldb,
+                                          long long stride_b, const void* beta, void* c, cudaDataType type_c, int ldc,
+                                          long long stride_c, int batch_count, cublasComputeType_t compute,
+                                          cublasGemmAlgo_t) {
+  return RunStrided(
+      {handle, op_a, op_b, m, n, k, alpha, type_a, lda, type_b, ldb, beta, type_c, ldc, batch_count, compute}, a,
+      stride_a, b, stride_b, c, stride_c);
 }
 
-cublasStatus_t cublasGemmBatchedEx(cublasHandle_t handle, cublasOperation_t op_a, cublasOperation_t op_b, int m, int n, int k,
-                                   const void* alpha, const void* const a[], cudaDataType type_a, int lda, const void* const b[],
-                                   cudaDataType type_b, int ldb, const void* beta, void* const c[], cudaDataType type_c, int ldc,
-                                   int batch_count, cublasComputeType_t compute, cublasGemmAlgo_t) {
-  return RunPointers({handle, op_a, op_b, m, n, k, alpha, type_a, lda, type_b, ldb, beta, type_c, ldc, batch_count, compute}, a, b,
-                     c);
+cublasStatus_t cublasGemmBatchedEx(cublasHandle_t handle, cublasOperation_t op_a, cublasOperation_t op_b, int m, int n,
+                                   int k, const void* alpha, const void* const a[], cudaDataType type_a, int lda,
+                                   const void* const b[], cudaDataType type_b, int ldb, const void* beta,
+                                   void* const c[], cudaDataType type_c, int ldc, int batch_count,
+                                   cublasComputeType_t compute, cublasGemmAlgo_t) {
+  return RunPointers(
+      {handle, op_a, op_b, m, n, k, alpha, type_a, lda, type_b, ldb, beta, type_c, ldc, batch_count, compute}, a, b, c);
 }
 
-cublasStatus_t cublasStrsmBatched(cublasHandle_t handle, cublasSideMode_t side, cublasFillMode_t fill, cublasOperation_t op_a,
-                                  cublasDiagType_t diagonal, int m, int n, const float* alpha, const float* const a[], int lda,
-                                  float* const b[], int ldb, int batch_count) {
+cublasStatus_t cublasStrsmBatched(cublasHandle_t handle, cublasSideMode_t side, cublasFillMode_t fill,
+                                  cublasOperation_t op_a, cublasDiagType_t diagonal, int m, int n, const float* alpha,
+                                  const float* const a[], int lda, float* const b[], int ldb, int batch_count) {
   if (handle == nullptr) return CUBLAS_STATUS_NOT_INITIALIZED;
   if ((side != CUBLAS_SIDE_LEFT && side != CUBLAS_SIDE_RIGHT) || !IsOperation(op_a) ||
       (fill != CUBLAS_FILL_MODE_LOWER && fill != CUBLAS_FILL_MODE_UPPER)) {

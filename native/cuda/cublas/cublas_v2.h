@@ -1,6 +1,6 @@
-// The part of cuBLAS's interface that ggml-cuda calls, declared as NVIDIA documents it: same names, same values, same column-major
-// meaning. ggml-cuda compiles against this header unchanged, and the objects link with our implementation (gemm/) or with the
-// toolkit's libcublas.
+// The part of cuBLAS's interface that ggml-cuda calls, declared as NVIDIA documents it: same names, same values, same
+// column-major meaning. ggml-cuda compiles against this header unchanged, and the objects link with our implementation
+// (gemm/) or with the toolkit's libcublas.
 //
 // Source: cuBLAS 13 API reference, https://docs.nvidia.com/cuda/cublas/.
 #pragma once
@@ -8,7 +8,6 @@
 #include <cuda_fp16.h>
 #include <cuda_runtime_api.h>
 #include <library_types.h>
-
 #include <stddef.h>
 
 #define CUBLAS_VER_MAJOR 13
@@ -73,33 +72,35 @@ const char* cublasGetStatusString(cublasStatus_t status);
 
 // C = alpha * op(A) * op(B) + beta * C, with op(A) of m x k, op(B) of k x n and C of m x n elements, all column-major.
 cublasStatus_t cublasSgemm(cublasHandle_t handle, cublasOperation_t op_a, cublasOperation_t op_b, int m, int n, int k,
-                           const float* alpha, const float* a, int lda, const float* b, int ldb, const float* beta, float* c,
-                           int ldc);
-cublasStatus_t cublasSgemmStridedBatched(cublasHandle_t handle, cublasOperation_t op_a, cublasOperation_t op_b, int m, int n,
-                                         int k, const float* alpha, const float* a, int lda, long long stride_a, const float* b,
-                                         int ldb, long long stride_b, const float* beta, float* c, int ldc, long long stride_c,
-                                         int batch_count);
-cublasStatus_t cublasSgemmBatched(cublasHandle_t handle, cublasOperation_t op_a, cublasOperation_t op_b, int m, int n, int k,
-                                  const float* alpha, const float* const a[], int lda, const float* const b[], int ldb,
-                                  const float* beta, float* const c[], int ldc, int batch_count);
+                           const float* alpha, const float* a, int lda, const float* b, int ldb, const float* beta,
+                           float* c, int ldc);
+cublasStatus_t cublasSgemmStridedBatched(cublasHandle_t handle, cublasOperation_t op_a, cublasOperation_t op_b, int m,
+                                         int n, int k, const float* alpha, const float* a, int lda, long long stride_a,
+                                         const float* b, int ldb, long long stride_b, const float* beta, float* c,
+                                         int ldc, long long stride_c, int batch_count);
+cublasStatus_t cublasSgemmBatched(cublasHandle_t handle, cublasOperation_t op_a, cublasOperation_t op_b, int m, int n,
+                                  int k, const float* alpha, const float* const a[], int lda, const float* const b[],
+                                  int ldb, const float* beta, float* const c[], int ldc, int batch_count);
 cublasStatus_t cublasGemmEx(cublasHandle_t handle, cublasOperation_t op_a, cublasOperation_t op_b, int m, int n, int k,
-                            const void* alpha, const void* a, cudaDataType type_a, int lda, const void* b, cudaDataType type_b,
-                            int ldb, const void* beta, void* c, cudaDataType type_c, int ldc, cublasComputeType_t compute,
-                            cublasGemmAlgo_t algorithm);
-cublasStatus_t cublasGemmStridedBatchedEx(cublasHandle_t handle, cublasOperation_t op_a, cublasOperation_t op_b, int m, int n,
-                                          int k, const void* alpha, const void* a, cudaDataType type_a, int lda,
-                                          long long stride_a, const void* b, cudaDataType type_b, int ldb, long long stride_b,
-                                          const void* beta, void* c, cudaDataType type_c, int ldc, long long stride_c,
-                                          int batch_count, cublasComputeType_t compute, cublasGemmAlgo_t algorithm);
-cublasStatus_t cublasGemmBatchedEx(cublasHandle_t handle, cublasOperation_t op_a, cublasOperation_t op_b, int m, int n, int k,
-                                   const void* alpha, const void* const a[], cudaDataType type_a, int lda, const void* const b[],
-                                   cudaDataType type_b, int ldb, const void* beta, void* const c[], cudaDataType type_c, int ldc,
-                                   int batch_count, cublasComputeType_t compute, cublasGemmAlgo_t algorithm);
+                            const void* alpha, const void* a, cudaDataType type_a, int lda, const void* b,
+                            cudaDataType type_b, int ldb, const void* beta, void* c, cudaDataType type_c, int ldc,
+                            cublasComputeType_t compute, cublasGemmAlgo_t algorithm);
+cublasStatus_t cublasGemmStridedBatchedEx(cublasHandle_t handle, cublasOperation_t op_a, cublasOperation_t op_b, int m,
+                                          int n, int k, const void* alpha, const void* a, cudaDataType type_a, int lda,
+                                          long long stride_a, const void* b, cudaDataType type_b, int ldb,
+                                          long long stride_b, const void* beta, void* c, cudaDataType type_c, int ldc,
+                                          long long stride_c, int batch_count, cublasComputeType_t compute,
+                                          cublasGemmAlgo_t algorithm);
+cublasStatus_t cublasGemmBatchedEx(cublasHandle_t handle, cublasOperation_t op_a, cublasOperation_t op_b, int m, int n,
+                                   int k, const void* alpha, const void* const a[], cudaDataType type_a, int lda,
+                                   const void* const b[], cudaDataType type_b, int ldb, const void* beta,
+                                   void* const c[], cudaDataType type_c, int ldc, int batch_count,
+                                   cublasComputeType_t compute, cublasGemmAlgo_t algorithm);
 
 // Solves op(A) X = alpha * B (side left) or X op(A) = alpha * B (side right) for triangular A; X overwrites B.
-cublasStatus_t cublasStrsmBatched(cublasHandle_t handle, cublasSideMode_t side, cublasFillMode_t fill, cublasOperation_t op_a,
-                                  cublasDiagType_t diagonal, int m, int n, const float* alpha, const float* const a[], int lda,
-                                  float* const b[], int ldb, int batch_count);
+cublasStatus_t cublasStrsmBatched(cublasHandle_t handle, cublasSideMode_t side, cublasFillMode_t fill,
+                                  cublasOperation_t op_a, cublasDiagType_t diagonal, int m, int n, const float* alpha,
+                                  const float* const a[], int lda, float* const b[], int ldb, int batch_count);
 
 #ifdef __cplusplus
 }

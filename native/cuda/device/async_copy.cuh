@@ -8,9 +8,10 @@
 
 namespace coldstart::cuda {
 
-// Starts a copy of 16 bytes (8, 4), of which the first `valid` come from `from` and the rest are zeros. `valid` is 0 to 16 (8, 4);
-// with 0, `from` is not read. Both addresses are multiples of 16 (8, 4). What is copied may appear in shared memory at any time from
-// now on, and is there for this thread after CopyAsyncWait, for others after a barrier that follows it.
+// Starts a copy of 16 bytes (8, 4), of which the first `valid` come from `from` and the rest are zeros. `valid` is 0 to
+// 16 (8, 4); with 0, `from` is not read. Both addresses are multiples of 16 (8, 4). What is copied may appear in shared
+// memory at any time from now on, and is there for this thread after CopyAsyncWait, for others after a barrier that
+// follows it.
 __device__ void CopyAsync16(SharedAddress to, const void* from, uint32_t valid);
 __device__ void CopyAsync8(SharedAddress to, const void* from, uint32_t valid);
 __device__ void CopyAsync4(SharedAddress to, const void* from, uint32_t valid);

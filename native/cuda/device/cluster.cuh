@@ -12,8 +12,8 @@ namespace coldstart::cuda {
 __device__ uint32_t ClusterRank();
 __device__ uint32_t ClusterSize();
 
-// All threads of all blocks of the cluster arrive, then wait for all others. Release and acquire: shared memory of other blocks
-// written before by any is seen after by all. The halves may be apart; every thread does both, in turn.
+// All threads of all blocks of the cluster arrive, then wait for all others. Release and acquire: shared memory of
+// other blocks written before by any is seen after by all. The halves may be apart; every thread does both, in turn.
 __device__ void ClusterArrive();
 __device__ void ClusterWait();
 
@@ -23,8 +23,8 @@ __device__ float4 LoadRemoteFloat4(SharedAddress address, uint32_t rank);
 // A barrier of `threads` threads, whole warps, that name the same `id` (1 to 15; 0 is __syncthreads).
 __device__ void NamedBarrier(uint32_t id, uint32_t threads);
 
-// Gives registers of this warpgroup away, or waits for them and takes them: afterwards each thread may use kRegisters of them, a
-// multiple of 8. By all warps of a warpgroup. No effect on what is computed.
+// Gives registers of this warpgroup away, or waits for them and takes them: afterwards each thread may use kRegisters
+// of them, a multiple of 8. By all warps of a warpgroup. No effect on what is computed.
 template <int kRegisters>
 __device__ void ReleaseRegisters();
 template <int kRegisters>

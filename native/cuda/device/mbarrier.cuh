@@ -1,8 +1,8 @@
 // Barriers in shared memory (mbarrier, sm_90), eight bytes each, aligned to eight.
 //
-// A barrier counts arrivals, and the bytes that copies bring. Its current phase completes when as many arrivals as its count have
-// come and no announced byte is outstanding; the next phase then begins with the full count. Phases are numbered 0, 1, 2, …; what
-// waits names the parity of the phase that shall complete.
+// A barrier counts arrivals, and the bytes that copies bring. Its current phase completes when as many arrivals as its
+// count have come and no announced byte is outstanding; the next phase then begins with the full count. Phases are
+// numbered 0, 1, 2, …; what waits names the parity of the phase that shall complete.
 //
 // Source: PTX ISA 9.0, "mbarrier".
 #pragma once
@@ -12,25 +12,27 @@
 
 namespace coldstart::cuda {
 
-// Phase 0 begins, with `count` arrivals for each phase. By one thread; others see it after FenceBarrierInit by that thread and then
-// a barrier (of the cluster, where other blocks of the cluster use it).
+// Phase 0 begins, with `count` arrivals for each phase. By one thread; others see it after FenceBarrierInit by that
+// thread and then a barrier (of the cluster, where other blocks of the cluster use it).
 __device__ void BarrierInit(SharedAddress barrier, uint32_t count);
 __device__ void FenceBarrierInit();
 
-// One arrival. Release: what this thread read and wrote before happens before what a thread does that waits for the phase.
+// One arrival. Release: what this thread read and wrote before happens before what a thread does that waits for the
+// phase.
 __device__ void BarrierArrive(SharedAddress barrier);
 
 // Announces `bytes` more that copies will bring in the current phase, and arrives once.
 __device__ void BarrierArriveExpect(SharedAddress barrier, uint32_t bytes);
 
-// One arrival at the barrier at the same offset in the shared memory of the block of this cluster with this rank (which may be one's
-// own). It orders no ordinary accesses of other blocks: it hands over shared memory that was read and is to be overwritten by copies.
-// (A release at the scope of the cluster waits for all of the thread's memory operations, a microsecond at each step of a loop.)
+// One arrival at the barrier at the same offset in the shared memory of the block of this cluster with this rank (which
+// may be one's own). It orders no ordinary accesses of other blocks: it hands over shared memory that was read and is
+// to be overwritten by copies. (A release at the scope of the cluster waits for all of the thread's memory operations,
+// a microsecond at each step of a loop.)
 __device__ void BarrierArriveAt(SharedAddress barrier, uint32_t rank);
 
-// Waits until the phase with this parity has completed: returns at once when the current phase has the other parity. So a wait for
-// parity 1 on a new barrier returns at once. Acquire. The second is at the scope of the cluster, for phases to which threads of other
-// blocks arrive.
+// Waits until the phase with this parity has completed: returns at once when the current phase has the other parity. So
+// a wait for parity 1 on a new barrier returns at once. Acquire. The second is at the scope of the cluster, for phases
+// to which threads of other blocks arrive.
 __device__ void BarrierWait(SharedAddress barrier, uint32_t parity);
 __device__ void BarrierWaitCluster(SharedAddress barrier, uint32_t parity);
 

@@ -1,6 +1,6 @@
-#include "cuda/device/tensor_map.h"
-
 #include <cuda_runtime_api.h>
+
+#include "cuda/device/tensor_map.h"
 
 namespace coldstart::cuda {
 
@@ -32,8 +32,8 @@ bool MakeTensorMap(const TensorShape& shape, TensorMap* map) {
   const cuuint32_t box[3] = {shape.box[0], shape.box[1], shape.box[2]};
   const cuuint32_t every[3] = {1, 1, 1};
   return encoder(map, type, 3, const_cast<void*>(shape.base), extent, stride, box, every, CU_TENSOR_MAP_INTERLEAVE_NONE,
-                 shape.swizzled ? CU_TENSOR_MAP_SWIZZLE_128B : CU_TENSOR_MAP_SWIZZLE_NONE, CU_TENSOR_MAP_L2_PROMOTION_L2_256B,
-                 CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE) == CUDA_SUCCESS;
+                 shape.swizzled ? CU_TENSOR_MAP_SWIZZLE_128B : CU_TENSOR_MAP_SWIZZLE_NONE,
+                 CU_TENSOR_MAP_L2_PROMOTION_L2_256B, CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE) == CUDA_SUCCESS;
 }
 
 }  // namespace coldstart::cuda

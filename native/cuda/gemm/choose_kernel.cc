@@ -12,9 +12,9 @@ struct Sides {
 };
 
 constexpr Sides kWgmmaTiles[] = {{128, 256}, {128, 128}, {128, 64}, {128, 32}, {64, 128}, {64, 64}, {64, 32}, {64, 16}};
-constexpr Sides kMmaTiles[] = {{128, 128}, {128, 64}, {64, 64}, {64, 32}, {64, 16}};        // both factors along k
-constexpr Sides kMmaTilesAcross[] = {{128, 128}, {64, 64}};                                 // others
-constexpr Sides kMmaTilesPlain[] = {{128, 64}, {64, 32}};                                   // without asynchronous copies
+constexpr Sides kMmaTiles[] = {{128, 128}, {128, 64}, {64, 64}, {64, 32}, {64, 16}};  // both factors along k
+constexpr Sides kMmaTilesAcross[] = {{128, 128}, {64, 64}};                           // others
+constexpr Sides kMmaTilesPlain[] = {{128, 64}, {64, 32}};                             // without asynchronous copies
 constexpr Sides kMmaTilesPlainAcross[] = {{64, 64}};
 
 int64_t Ceil(int64_t a, int64_t b) { return (a + b - 1) / b; }
@@ -56,7 +56,8 @@ bool SuitsMma(const GemmProblem& p, const GemmDevice& device) {
   return p.type_ab != Element::kF32 || p.tf32;
 }
 
-// Calls visit(plan) for each plan of tensor cores that computes the problem, those of the faster kind first, until it returns false.
+// Calls visit(plan) for each plan of tensor cores that computes the problem, those of the faster kind first, until it
+// returns false.
 template <typename Visit>
 void VisitPlans(const GemmProblem& p, const GemmDevice& device, Visit visit) {
   GemmPlan plan;
@@ -81,7 +82,8 @@ void VisitPlans(const GemmProblem& p, const GemmDevice& device, Visit visit) {
       plan.tile_m = tile.m;
       plan.tile_n = tile.n;
       const bool has = plan.asynchronous ? along_k || Has(kMmaTilesAcross, tile.m, tile.n)
-                                         : (along_k ? Has(kMmaTilesPlain, tile.m, tile.n) : Has(kMmaTilesPlainAcross, tile.m, tile.n));
+                                         : (along_k ? Has(kMmaTilesPlain, tile.m, tile.n)
+                                                    : Has(kMmaTilesPlainAcross, tile.m, tile.n));
       if (!has) continue;
       for (const int splits : {1, 2, 3, 4, 6, 8, 12, 16}) {
         plan.splits = splits;
@@ -94,9 +96,10 @@ void VisitPlans(const GemmProblem& p, const GemmDevice& device, Visit visit) {
 
 // Estimates of a plan's time in clocks of a multiprocessor, to compare plans of one problem and kind by.
 
-// The form is that of the kernel: waves of blocks, each bound by arithmetic, by reads of shared memory or by the second-level cache, and
-// all of them by the memory. The numbers were fitted to the times of 108 problems with all plans on an H200, where what is chosen by
-// them takes 1.01 of the time of the best plan, as the geometric mean (docs/gpu.md).
+// The form is that of the kernel: waves of blocks, each bound by arithmetic, by reads of shared memory or by the
+// second-level cache, and all of them by the memory. The numbers were fitted to the times of 108 problems with all
+// plans on an H200, where what is chosen by them takes 1.01 of the time of the best plan, as the geometric mean
+// (docs/gpu.md).
 double WgmmaClocks(const GemmPlan& plan, const GemmProblem& p, const GemmDevice& device) {
   const double bytes = BytesOf(p.type_ab);
   const int64_t tiles = Ceil(p.m, plan.tile_m) * Ceil(p.n, plan.tile_n) * p.batch;
@@ -109,13 +112,15 @@ double WgmmaClocks(const GemmPlan& plan, const GemmProblem& p, const GemmDevice&
   const double cache = k * bytes * (plan.tile_m + plan.tile_n) / 42;
   const double end = area * 0.038 + (plan.splits > 1 ? 1650 + area * 0.3 : 0);
   // It takes half of the multiprocessors to keep the memory busy.
-  const double busy = std::min<double>(static_cast<double>(tiles * plan.splits), device.multiprocessors) / device.multiprocessors;
+  const double busy =
+      std::min<double>(static_cast<double>(tiles * plan.splits), device.multiprocessors) / device.multiprocessors;
   const double memory = p.batch * bytes * p.k * (static_cast<double>(p.m) + p.n) / (29.4 * device.multiprocessors) /
                         std::min(1.0, 2 * busy);
   return 500 + std::max(waves * (std::max({arithmetic, shared, cache}) + end), memory);
 }
 
-// The same for tensor cores by warp: 1024 products of 16 bits in a clock, and what splits add in the workspace. Not fitted.
+// The same for tensor cores by warp: 1024 products of 16 bits in a clock, and what splits add in the workspace. Not
+// fitted.
 double MmaClocks(const GemmPlan& plan, const GemmProblem& p, const GemmDevice& device) {
   const double bytes = BytesOf(p.type_ab);
   const int64_t blocks = Ceil(p.m, plan.tile_m) * Ceil(p.n, plan.tile_n) * p.batch * plan.splits;
@@ -144,8 +149,8 @@ bool SuitsProblem(const GemmPlan& plan, const GemmProblem& problem, const GemmDe
   if (plan.kind == GemmKind::kSimt) return true;
   bool found = false;
   VisitPlans(problem, device, [&](const GemmPlan& other) {
-    found = plan.kind == other.kind && plan.tile_m == other.tile_m && plan.tile_n == other.tile_n && plan.splits == other.splits &&
-            plan.asynchronous == other.asynchronous;
+    found = plan.kind == other.kind && plan.tile_m == other.tile_m && plan.tile_n == other.tile_n &&
+            plan.splits == other.splits && plan.asynchronous == other.asynchronous;
     return !found;
   });
   return found;

@@ -12,8 +12,8 @@ namespace coldstart::cuda {
 // The plan by which RunGemm computes a problem.
 GemmPlan ChooseKernel(const GemmProblem& problem, const GemmDevice& device);
 
-// The same, remembered: a model asks for the same few problems again and again, and a choice takes as long as a launch. For one device
-// and workspace; by one thread at a time.
+// The same, remembered: a model asks for the same few problems again and again, and a choice takes as long as a launch.
+// For one device and workspace; by one thread at a time.
 class PlanCache {
  public:
   GemmPlan Choose(const GemmProblem& problem, const GemmDevice& device);

@@ -1,17 +1,16 @@
-#include "cuda/gemm/gemm.h"
-
 #include <cstdlib>
 #include <cstring>
 
 #include "cuda/device/platform.cuh"
 #include "cuda/gemm/choose_kernel.h"
+#include "cuda/gemm/gemm.h"
 
 namespace coldstart::cuda {
 
 namespace {
 
-// Never started. What the runtime says of it tells which of the architectures this file was compiled for runs here: sm_90 and sm_90a
-// differ only in the threads it allows.
+// Never started. What the runtime says of it tells which of the architectures this file was compiled for runs here:
+// sm_90 and sm_90a differ only in the threads it allows.
 #if defined(__CUDA_ARCH_FEAT_SM90_ALL)
 constexpr int kThreadsOfProbe = 64;
 #else
@@ -43,7 +42,8 @@ cudaError_t DescribeDevice(GemmDevice* device) {
   return error;
 }
 
-cudaError_t RunGemm(const GemmProblem& problem, const GemmDevice& device, PlanCache* plans, void* workspace, cudaStream_t stream) {
+cudaError_t RunGemm(const GemmProblem& problem, const GemmDevice& device, PlanCache* plans, void* workspace,
+                    cudaStream_t stream) {
   if (problem.k == 0 || problem.alpha == 0) {
     // Only beta * C is left, and neither A nor B is read.
     GemmProblem scaled = problem;

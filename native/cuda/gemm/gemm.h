@@ -11,13 +11,15 @@ namespace coldstart::cuda {
 cudaError_t DescribeDevice(GemmDevice* device);
 
 // Starts the multiplication on a stream. It neither allocates nor waits, so that it may be captured into a graph.
-cudaError_t RunGemm(const GemmProblem& problem, const GemmDevice& device, PlanCache* plans, void* workspace, cudaStream_t stream);
+cudaError_t RunGemm(const GemmProblem& problem, const GemmDevice& device, PlanCache* plans, void* workspace,
+                    cudaStream_t stream);
 
 // The same by a plan of the caller's, which has to suit the problem (see SuitsProblem in choose_kernel.h).
 cudaError_t RunGemm(const GemmProblem& problem, const GemmPlan& plan, const GemmDevice& device, void* workspace,
                     cudaStream_t stream);
 
-// X op(A) = alpha * B (or op(A) X = alpha * B) for triangular matrices A of each member of a batch; X overwrites B, of m x n elements.
+// X op(A) = alpha * B (or op(A) X = alpha * B) for triangular matrices A of each member of a batch; X overwrites B, of
+// m x n elements.
 struct TriangularProblem {
   bool a_on_right = false;
   bool upper = false;
@@ -38,7 +40,8 @@ cudaError_t RunSimtGemm(const GemmProblem& problem, cudaStream_t stream);
 cudaError_t RunMmaGemmF16(const GemmProblem& problem, const GemmPlan& plan, void* workspace, cudaStream_t stream);
 cudaError_t RunMmaGemmBf16(const GemmProblem& problem, const GemmPlan& plan, void* workspace, cudaStream_t stream);
 cudaError_t RunMmaGemmF32(const GemmProblem& problem, const GemmPlan& plan, void* workspace, cudaStream_t stream);
-cudaError_t RunWgmmaGemm(const GemmProblem& problem, const GemmPlan& plan, const GemmDevice& device, cudaStream_t stream);
+cudaError_t RunWgmmaGemm(const GemmProblem& problem, const GemmPlan& plan, const GemmDevice& device,
+                         cudaStream_t stream);
 
 // Sets device->clusters_of_2 and so on.
 cudaError_t CountWgmmaClusters(GemmDevice* device);

@@ -1,8 +1,9 @@
 // Matrix multiplication by the tensor cores, warp by warp (mma.sync), for sm_75 and later.
 //
-// A block computes a tile of C, each of its warps a part of it, in steps of 64 bytes along k. With asynchronous copies (sm_80) the tiles
-// of kStages steps are on their way at a time; without, those of the next step wait in registers. Where there are too few tiles for the
-// GPU, a sum over k is split among blocks, which leave F32 sums in the workspace for AddPartialSums.
+// A block computes a tile of C, each of its warps a part of it, in steps of 64 bytes along k. With asynchronous copies
+// (sm_80) the tiles of kStages steps are on their way at a time; without, those of the next step wait in registers.
+// Where there are too few tiles for the GPU, a sum over k is split among blocks, which leave F32 sums in the workspace
+// for AddPartialSums.
 #pragma once
 
 #include "cuda/gemm/elements.cuh"
@@ -20,7 +21,7 @@ struct MmaArguments {
   float alpha, beta;
   Matrices a, b, c;
   Element type_c;
-  float* partials;   // splits x batch x n columns of partial_ld sums, where splits is above 1
+  float* partials;  // splits x batch x n columns of partial_ld sums, where splits is above 1
   int64_t partial_ld;
 };
 
@@ -36,7 +37,7 @@ struct MmaTile {
   static constexpr int kStageBytes = (kTileM + kTileN) * 64;
   static constexpr int kStagingRow = kWarpM + 4;  // floats; four columns further is eight banks further
   static constexpr int kStagingBytes = kWarpsM * kWarpsN * 8 * kStagingRow * 4;
-  static constexpr int kSharedBytes = kStages * kStageBytes > kStagingBytes ? kStages * kStageBytes : kStagingBytes;
+  static constexpr int kSharedBytes = kStages * kStageBytes > kStagingBytes ? kStages* kStageBytes : kStagingBytes;
   static_assert(kWarpM % 16 == 0 && kWarpN % 16 == 0, "a warp loads fragments of 16 rows of either factor");
 };
 
@@ -89,7 +90,8 @@ __global__ void __launch_bounds__(Tile::kThreads) MmaGemm(MmaArguments args) {
       uint32_t a[kRowsOfFragments][4];
       uint32_t b[kColumnsOfFragments / 2][2][2];
 #pragma unroll
-      for (int i = 0; i < kRowsOfFragments; ++i) OperandA::LoadFirst(a[i], tile_a(stage), warp_row + 16 * i, half, lane);
+      for (int i = 0; i < kRowsOfFragments; ++i)
+        OperandA::LoadFirst(a[i], tile_a(stage), warp_row + 16 * i, half, lane);
 #pragma unroll
       for (int j = 0; j < kColumnsOfFragments / 2; ++j) {
         OperandB::LoadSecond(b[j], tile_b(stage), warp_column + 16 * j, half, lane);

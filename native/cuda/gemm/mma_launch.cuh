@@ -32,8 +32,9 @@ cudaError_t StartMma(const GemmProblem& p, const GemmPlan& plan, void* workspace
   const int64_t adders = (args.partial_ld / 4 * p.n * p.batch + 255) / 256;
   if (blocks > INT32_MAX || adders > INT32_MAX) return cudaErrorInvalidValue;
 
-  const cudaError_t error = launch(MmaGemm<kType, kAAlongK, kBAlongK, kAsync, Tile>,
-                                   Launch{dim3(static_cast<unsigned>(blocks)), dim3(Tile::kThreads), Tile::kSharedBytes, stream}, args);
+  const cudaError_t error =
+      launch(MmaGemm<kType, kAAlongK, kBAlongK, kAsync, Tile>,
+             Launch{dim3(static_cast<unsigned>(blocks)), dim3(Tile::kThreads), Tile::kSharedBytes, stream}, args);
   if (error != cudaSuccess || args.splits == 1) return error;
   return launch(AddPartialSums<kType>, Launch{dim3(static_cast<unsigned>(adders)), dim3(256), 0, stream}, args);
 }
@@ -49,9 +50,10 @@ template <Element kType>
 cudaError_t RunMmaOf(const GemmProblem& p, const GemmPlan& plan, void* workspace, cudaStream_t stream) {
   const bool a_along_k = p.transpose_a;
   const bool b_along_k = !p.transpose_b;
-#define COLDSTART_START(a, b, async, tile)                                                                                  \
-  if (a_along_k == a && b_along_k == b && plan.asynchronous == async && plan.tile_m == tile::kM && plan.tile_n == tile::kN) { \
-    return StartMma<kType, a, b, async, tile>(p, plan, workspace, stream);                                                  \
+#define COLDSTART_START(a, b, async, tile)                                                         \
+  if (a_along_k == a && b_along_k == b && plan.asynchronous == async && plan.tile_m == tile::kM && \
+      plan.tile_n == tile::kN) {                                                                   \
+    return StartMma<kType, a, b, async, tile>(p, plan, workspace, stream);                         \
   }
   COLDSTART_START(true, true, true, MmaTile128x128)
   COLDSTART_START(true, true, true, MmaTile128x64)

@@ -1,9 +1,10 @@
-// A part of a matrix on its way to the tensor cores: from global to shared memory, and from there to fragments of mma instructions.
+// A part of a matrix on its way to the tensor cores: from global to shared memory, and from there to fragments of mma
+// instructions.
 //
-// A tile has kRows rows (of op(A), or columns of op(B)) and 64 bytes of each along k: 32 elements of 16 bits, or 16 of F32. In global
-// memory the elements along k are contiguous (kAlongK), or those across it are. Shared memory keeps that order, so that all copies are
-// of 16 bytes, which are called pieces; pieces are permuted within their line so that the eight that a matrix load reads at a time lie
-// in different banks.
+// A tile has kRows rows (of op(A), or columns of op(B)) and 64 bytes of each along k: 32 elements of 16 bits, or 16 of
+// F32. In global memory the elements along k are contiguous (kAlongK), or those across it are. Shared memory keeps that
+// order, so that all copies are of 16 bytes, which are called pieces; pieces are permuted within their line so that the
+// eight that a matrix load reads at a time lie in different banks.
 #pragma once
 
 #include "cuda/device/async_copy.cuh"
@@ -17,8 +18,8 @@ namespace coldstart::cuda {
 template <Element kType, bool kAlongK, int kRows, int kThreads>
 struct MmaOperand {
   static constexpr int kElementBytes = kType == Element::kF32 ? 4 : 2;
-  static constexpr int kStep = 64 / kElementBytes;       // elements along k
-  static constexpr int kPerPiece = 16 / kElementBytes;   // elements of 16 bytes
+  static constexpr int kStep = 64 / kElementBytes;      // elements along k
+  static constexpr int kPerPiece = 16 / kElementBytes;  // elements of 16 bytes
   static constexpr int kBytes = kRows * 64;
   static constexpr int kPiecesOfLine = kAlongK ? 4 : kRows / kPerPiece;
   static constexpr int kPieces = kBytes / 16;
@@ -47,7 +48,8 @@ struct MmaOperand {
   };
 
   static __device__ Source SourceOf(const Matrices& matrices, int member, int row0, int rows, int k_end) {
-    const char* base = static_cast<const char*>(matrices.pointers != nullptr ? matrices.pointers[member] : matrices.base);
+    const char* base =
+        static_cast<const char*>(matrices.pointers != nullptr ? matrices.pointers[member] : matrices.base);
     if (matrices.pointers == nullptr) base += member * matrices.stride * kElementBytes;
     base += row0 * (kAlongK ? matrices.ld : 1) * kElementBytes;
     const int64_t line_bytes = matrices.ld * kElementBytes;
@@ -69,7 +71,8 @@ struct MmaOperand {
     const int piece = index % kPiecesOfLine;
     const int row = kAlongK ? line : piece * kPerPiece;
     const int k = k0 + (kAlongK ? piece * kPerPiece : line);
-    const int left = kAlongK ? source.k_end - k : source.rows - row;  // elements from the piece's first to the end of the line
+    const int left =
+        kAlongK ? source.k_end - k : source.rows - row;  // elements from the piece's first to the end of the line
     const bool line_exists = kAlongK ? row < source.rows : k < source.k_end;
     Piece result;
     result.exists = kPieces % kThreads == 0 || index < kPieces;
@@ -153,9 +156,10 @@ struct MmaOperand {
     return uint4{words[0], words[1], words[2], words[3]};
   }
 
-  // matrix_row: the first row of the 8x8 matrix (of 16-byte rows) whose row's address this lane gives; matrix_piece: its number along k.
-  static __device__ void LoadFragments(uint32_t (&r)[4], SharedAddress tile, int matrix_row, int matrix_piece, int row, int half,
-                                       int lane, bool second) {
+  // matrix_row: the first row of the 8x8 matrix (of 16-byte rows) whose row's address this lane gives; matrix_piece:
+  // its number along k.
+  static __device__ void LoadFragments(uint32_t (&r)[4], SharedAddress tile, int matrix_row, int matrix_piece, int row,
+                                       int half, int lane, bool second) {
     if (kAlongK) {
       LoadMatrix4(r, tile + OffsetOf(matrix_row + lane % 8, matrix_piece));
     } else if (kType != Element::kF32) {

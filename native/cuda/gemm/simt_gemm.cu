@@ -1,7 +1,6 @@
-#include "cuda/gemm/simt_gemm.cuh"
-
 #include "cuda/device/launch.cuh"
 #include "cuda/gemm/gemm.h"
+#include "cuda/gemm/simt_gemm.cuh"
 
 namespace coldstart::cuda {
 
@@ -28,7 +27,8 @@ cudaError_t RunSimtGemm(const GemmProblem& p, cudaStream_t stream) {
   if (p.type_ab == Element::kF32 && p.type_c == Element::kF32) return launch(SimtGemm<float, float>, how, args);
   if (p.type_ab == Element::kF16 && p.type_c == Element::kF32) return launch(SimtGemm<__half, float>, how, args);
   if (p.type_ab == Element::kF16 && p.type_c == Element::kF16) return launch(SimtGemm<__half, __half>, how, args);
-  if (p.type_ab == Element::kBf16 && p.type_c == Element::kF32) return launch(SimtGemm<__nv_bfloat16, float>, how, args);
+  if (p.type_ab == Element::kBf16 && p.type_c == Element::kF32)
+    return launch(SimtGemm<__nv_bfloat16, float>, how, args);
   if (p.type_ab == Element::kBf16 && p.type_c == Element::kBf16) {
     return launch(SimtGemm<__nv_bfloat16, __nv_bfloat16>, how, args);
   }

@@ -1,6 +1,7 @@
 // Matrix multiplication by the ordinary arithmetic units, in F32, for any types, transposes and strides.
 //
-// A block of 256 threads computes 64 x 64 elements of C, each thread 4 x 4. Steps of 16 along k pass through shared memory as F32.
+// A block of 256 threads computes 64 x 64 elements of C, each thread 4 x 4. Steps of 16 along k pass through shared
+// memory as F32.
 #pragma once
 
 #include "cuda/device/platform.cuh"

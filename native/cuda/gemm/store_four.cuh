@@ -31,7 +31,8 @@ __device__ inline void StoreFour(Out* to, const float4& sums, int rows, float al
 }
 
 template <Element kType>
-__device__ inline void StoreFourAs(void* c, int64_t at, Element type, const float4& sums, int rows, float alpha, float beta) {
+__device__ inline void StoreFourAs(void* c, int64_t at, Element type, const float4& sums, int rows, float alpha,
+                                   float beta) {
   if (kType == Element::kF32 || type == Element::kF32) {
     StoreFour(static_cast<float*>(c) + at, sums, rows, alpha, beta);
   } else if constexpr (kType == Element::kF16) {

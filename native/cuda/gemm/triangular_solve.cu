@@ -1,7 +1,6 @@
-#include "cuda/gemm/triangular_solve.cuh"
-
 #include "cuda/device/launch.cuh"
 #include "cuda/gemm/gemm.h"
+#include "cuda/gemm/triangular_solve.cuh"
 
 namespace coldstart::cuda {
 
@@ -27,7 +26,8 @@ cudaError_t RunTriangularSolve(const TriangularProblem& p, cudaStream_t stream) 
   args.unknown_step = p.a_on_right ? p.b.ld : 1;
   const int64_t blocks = static_cast<int64_t>(args.blocks_of_systems) * p.batch;
   if (blocks > INT32_MAX) return cudaErrorInvalidValue;
-  return launch(TriangularSolve<kGroup, kThreads>, Launch{dim3(static_cast<unsigned>(blocks)), dim3(kThreads), 0, stream}, args);
+  return launch(TriangularSolve<kGroup, kThreads>,
+                Launch{dim3(static_cast<unsigned>(blocks)), dim3(kThreads), 0, stream}, args);
 }
 
 }  // namespace coldstart::cuda

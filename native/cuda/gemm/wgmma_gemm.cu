@@ -1,18 +1,19 @@
-#include "cuda/gemm/wgmma_gemm.cuh"
-
 #include "cuda/device/launch.cuh"
 #include "cuda/gemm/gemm.h"
+#include "cuda/gemm/wgmma_gemm.cuh"
 
 namespace coldstart::cuda {
 
 namespace {
 
 constexpr TensorElement TensorElementOf(WgmmaType type) {
-  return type == WgmmaType::kF16 ? TensorElement::kF16 : (type == WgmmaType::kBf16 ? TensorElement::kBf16 : TensorElement::kF32);
+  return type == WgmmaType::kF16 ? TensorElement::kF16
+                                 : (type == WgmmaType::kBf16 ? TensorElement::kBf16 : TensorElement::kF32);
 }
 
 // A factor: `rows` of it, k elements each. A matrix that all members share is one of a batch of one.
-bool MapFactor(const Matrices& matrices, TensorElement element, int k, int rows, int batch, uint32_t box_rows, TensorMap* map) {
+bool MapFactor(const Matrices& matrices, TensorElement element, int k, int rows, int batch, uint32_t box_rows,
+               TensorMap* map) {
   const uint64_t bytes = element == TensorElement::kF32 ? 4 : 2;
   const bool shared = matrices.stride == 0 || batch == 1;
   TensorShape shape{};
@@ -94,8 +95,8 @@ cudaError_t Start(const GemmProblem& p, const GemmPlan& plan, const GemmDevice& 
 
 template <WgmmaType kType>
 cudaError_t StartOf(const GemmProblem& p, const GemmPlan& plan, const GemmDevice& device, cudaStream_t stream) {
-#define COLDSTART_START(columns, warpgroups)                                  \
-  if (plan.tile_n == columns && plan.tile_m == 64 * warpgroups) {             \
+#define COLDSTART_START(columns, warpgroups)                                      \
+  if (plan.tile_n == columns && plan.tile_m == 64 * warpgroups) {                 \
     return Start<WgmmaTile<kType, columns, warpgroups>>(p, plan, device, stream); \
   }
   COLDSTART_START(256, 2)
@@ -137,7 +138,8 @@ cudaError_t CountWgmmaClusters(GemmDevice* device) {
 }
 #endif
 
-cudaError_t RunWgmmaGemm(const GemmProblem& problem, const GemmPlan& plan, const GemmDevice& device, cudaStream_t stream) {
+cudaError_t RunWgmmaGemm(const GemmProblem& problem, const GemmPlan& plan, const GemmDevice& device,
+                         cudaStream_t stream) {
   switch (problem.type_ab) {
     case Element::kF16: return StartOf<WgmmaType::kF16>(problem, plan, device, stream);
     case Element::kBf16: return StartOf<WgmmaType::kBf16>(problem, plan, device, stream);

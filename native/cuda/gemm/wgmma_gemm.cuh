@@ -1,16 +1,17 @@
 // Matrix multiplication by the tensor cores of sm_90a, warpgroup by warpgroup (wgmma).
 //
-// C = A^T * B in the terms of cuBLAS: both factors have their elements along k contiguous, as the weights and activations of llama.cpp
-// do. A block has one warpgroup that starts bulk copies of both factors into a ring of stages in shared memory, 128 bytes along k at a
-// time, and one or two that multiply: each 64 rows of A by all of the tile's rows of B. Barriers of each stage say that it is full
-// and that it is empty again. Blocks live as long as there are tiles, so that the first loads of a tile run beside the stores of the
-// one before it.
+// C = A^T * B in the terms of cuBLAS: both factors have their elements along k contiguous, as the weights and
+// activations of llama.cpp do. A block has one warpgroup that starts bulk copies of both factors into a ring of stages
+// in shared memory, 128 bytes along k at a time, and one or two that multiply: each 64 rows of A by all of the tile's
+// rows of B. Barriers of each stage say that it is full and that it is empty again. Blocks live as long as there are
+// tiles, so that the first loads of a tile run beside the stores of the one before it.
 //
-// Where there are few tiles, a cluster of `splits` blocks has one, and each of them a part of the sum over k. They leave their sums in
-// their shared memory, and each adds up some columns of all of them, in the order of k, so that results do not depend on timing.
+// Where there are few tiles, a cluster of `splits` blocks has one, and each of them a part of the sum over k. They
+// leave their sums in their shared memory, and each adds up some columns of all of them, in the order of k, so that
+// results do not depend on timing.
 //
-// Copies to all blocks of a cluster at once (multicast), which save reads of the second-level cache, were tried: on an H200 no shape
-// that llama.cpp has was more than 1.5 % faster by them, and most were slower.
+// Copies to all blocks of a cluster at once (multicast), which save reads of the second-level cache, were tried: on an
+// H200 no shape that llama.cpp has was more than 1.5 % faster by them, and most were slower.
 #pragma once
 
 #include "cuda/device/bulk_copy.cuh"
@@ -32,7 +33,7 @@ struct WgmmaArguments {
   float alpha, beta;
   Matrices c;
   Element type_c;
-  bool store_boxes;      // C may be written by bulk copies
+  bool store_boxes;        // C may be written by bulk copies
   int member_a, member_b;  // 0 where all members of the batch have the same matrix
 };
 
@@ -107,8 +108,8 @@ __device__ inline SharedAddress EmptyBarrier(int stage) {
 
 // The loading warpgroup's one thread: all tiles of this block, all steps of each.
 template <typename Tile>
-__device__ inline void LoadTiles(const TensorMap* map_a, const TensorMap* map_b, const WgmmaArguments& args, int first, int stride,
-                                 int tiles, int step_begin, int step_end) {
+__device__ inline void LoadTiles(const TensorMap* map_a, const TensorMap* map_b, const WgmmaArguments& args, int first,
+                                 int stride, int tiles, int step_begin, int step_end) {
   RingPosition at;
   for (int number = first; number < tiles; number += stride) {
     const TilePlace place = PlaceOf<Tile>(args, number);
@@ -146,7 +147,8 @@ __device__ inline void MultiplyTile(float (&sums)[Tile::kN / 2], RingPosition* a
       MultiplyRows<Tile::kType, Tile::kN>(sums, DescribeRows(rows_a, offset), DescribeRows(rows_b, offset), true);
     }
     WgmmaCommit();
-    // The products of this step run on while those of the step before are known to have ended, and their stage is given back.
+    // The products of this step run on while those of the step before are known to have ended, and their stage is given
+    // back.
     WgmmaWait<1>();
     if (previous >= 0) give_back(previous);
     previous = at->stage;
@@ -160,16 +162,18 @@ __device__ inline void MultiplyTile(float (&sums)[Tile::kN / 2], RingPosition* a
 template <WgmmaType kType>
 __device__ inline uint32_t PackTwo(float low, float high) {
   if constexpr (kType == WgmmaType::kF16) {
-    return __half_as_ushort(__float2half_rn(low)) | static_cast<uint32_t>(__half_as_ushort(__float2half_rn(high))) << 16;
+    return __half_as_ushort(__float2half_rn(low)) | static_cast<uint32_t>(__half_as_ushort(__float2half_rn(high)))
+                                                        << 16;
   } else {
-    return __bfloat16_as_ushort(__float2bfloat16_rn(low)) | static_cast<uint32_t>(__bfloat16_as_ushort(__float2bfloat16_rn(high))) << 16;
+    return __bfloat16_as_ushort(__float2bfloat16_rn(low)) |
+           static_cast<uint32_t>(__bfloat16_as_ushort(__float2bfloat16_rn(high))) << 16;
   }
 }
 
 // 64 rows of the tile as 16-bit elements: through shared memory, some columns at a time, and out by bulk copies.
 template <typename Tile>
-__device__ inline void StoreByBoxes(const float (&sums)[Tile::kN / 2], const TensorMap* map_c, const TilePlace& place, float alpha,
-                                    int warpgroup, int thread, int* next_buffer) {
+__device__ inline void StoreByBoxes(const float (&sums)[Tile::kN / 2], const TensorMap* map_c, const TilePlace& place,
+                                    float alpha, int warpgroup, int thread, int* next_buffer) {
   const int lane = thread % 32;
   const int warp = thread / 32;
 #pragma unroll
@@ -201,8 +205,8 @@ __device__ inline void StoreByBoxes(const float (&sums)[Tile::kN / 2], const Ten
 
 // The same as any type, element by element: a warp writes 8 rows (32 bytes of F32) of four columns at a time.
 template <typename Out, typename Tile>
-__device__ inline void StoreByElements(const float (&sums)[Tile::kN / 2], Out* c, const WgmmaArguments& args, const TilePlace& place,
-                                       int warpgroup, int thread) {
+__device__ inline void StoreByElements(const float (&sums)[Tile::kN / 2], Out* c, const WgmmaArguments& args,
+                                       const TilePlace& place, int warpgroup, int thread) {
   const int row = place.row + warpgroup * 64 + thread / 32 * 16 + thread % 32 / 4;
   const int column = place.column + thread % 4 * 2;
   Out* to = c + row + static_cast<int64_t>(column) * args.c.ld;
@@ -211,7 +215,8 @@ __device__ inline void StoreByElements(const float (&sums)[Tile::kN / 2], Out* c
 #pragma unroll
     for (int e = 0; e < 4; ++e) {
       const bool inside = row + e / 2 * 8 < args.m && column + block * 8 + e % 2 < args.n;
-      if (inside) StoreResult(to + (block * 8 + e % 2) * args.c.ld + e / 2 * 8, sums[block * 4 + e], args.alpha, args.beta);
+      if (inside)
+        StoreResult(to + (block * 8 + e % 2) * args.c.ld + e / 2 * 8, sums[block * 4 + e], args.alpha, args.beta);
     }
   }
 }

@@ -1,4 +1,5 @@
-// What the check and the bench of GEMM share: our functions and, where one is given, the toolkit's cuBLAS; memory; random matrices.
+// What the check and the bench of GEMM share: our functions and, where one is given, the toolkit's cuBLAS; memory;
+// random matrices.
 #pragma once
 
 #include <cuda_runtime.h>
@@ -88,8 +89,8 @@ void FillRandom(void* data, cudaDataType type, size_t count, uint64_t seed, cuda
 // Values of F32 with all their bits.
 void FillRandomFloats(float* data, size_t count, uint64_t seed, cudaStream_t stream);
 
-// What is being done now. A watch ends the program, and says this, when nothing new is told for 20 seconds: a kernel that waits for
-// ever must not hold the GPU for ever.
+// What is being done now. A watch ends the program, and says this, when nothing new is told for 20 seconds: a kernel
+// that waits for ever must not hold the GPU for ever.
 void Progress(const std::string& what);
 
 int RunCheck(const Options& options);

@@ -22,8 +22,8 @@ struct BenchShape {
 
 int BytesOfType(cudaDataType type) { return type == CUDA_R_32F ? 4 : 2; }
 
-// The shapes of llama.cpp's multiplications: weights of models of 1 and 8 billion parameters by prompts and batches of tokens, and
-// attention without flash attention (keys by queries, values by probabilities).
+// The shapes of llama.cpp's multiplications: weights of models of 1 and 8 billion parameters by prompts and batches of
+// tokens, and attention without flash attention (keys by queries, values by probabilities).
 std::vector<BenchShape> Shapes(bool quick) {
   std::vector<BenchShape> shapes;
   struct Weight {
@@ -60,7 +60,8 @@ std::vector<BenchShape> Shapes(bool quick) {
 std::string NameOf(const BenchShape& shape) {
   char text[160];
   const char* types = shape.type == CUDA_R_32F ? "tf32>f32" : (shape.type == CUDA_R_16BF ? "bf16>f32" : "f16>f16");
-  std::snprintf(text, sizeof(text), "%s %d x %d x %d batch %d %s", shape.name, shape.m, shape.n, shape.k, shape.batch, types);
+  std::snprintf(text, sizeof(text), "%s %d x %d x %d batch %d %s", shape.name, shape.m, shape.n, shape.k, shape.batch,
+                types);
   return text;
 }
 
@@ -165,8 +166,8 @@ int RunBench(const Options& options) {
   double sum_of_logarithms = 0;
   int compared = 0;
   double sum_at_best = 0;
-  std::printf("%-46s %10s %10s %7s %9s %8s  %-26s %s\n", "shape", "ours us", "cuBLAS us", "ratio", "TFLOP/s", "GB/s", "plan",
-              options.tune ? "best plan, us" : "");
+  std::printf("%-46s %10s %10s %7s %9s %8s  %-26s %s\n", "shape", "ours us", "cuBLAS us", "ratio", "TFLOP/s", "GB/s",
+              "plan", options.tune ? "best plan, us" : "");
 
   for (const BenchShape& shape : Shapes(options.quick)) {
     const std::string name = NameOf(shape);
@@ -198,14 +199,15 @@ int RunBench(const Options& options) {
     const auto by = [&](const Blas& blas, cublasHandle_t to) {
       return [&, to](int turn) {
         if (shape.batch == 1) {
-          return blas.gemm(to, CUBLAS_OP_T, CUBLAS_OP_N, shape.m, shape.n, shape.k, alpha, a.At(turn, bytes_a), shape.type, shape.k,
-                           b.At(turn, bytes_b), shape.type, shape.k, beta, c.At(turn, bytes_c), shape.type_c, shape.m, shape.compute,
+          return blas.gemm(to, CUBLAS_OP_T, CUBLAS_OP_N, shape.m, shape.n, shape.k, alpha, a.At(turn, bytes_a),
+                           shape.type, shape.k, b.At(turn, bytes_b), shape.type, shape.k, beta, c.At(turn, bytes_c),
+                           shape.type_c, shape.m, shape.compute,
                            CUBLAS_GEMM_DEFAULT_TENSOR_OP) == CUBLAS_STATUS_SUCCESS;
         }
-        return blas.gemm_strided(to, CUBLAS_OP_T, CUBLAS_OP_N, shape.m, shape.n, shape.k, alpha, a.At(turn, bytes_a), shape.type, shape.k,
-                                 elements_a, b.At(turn, bytes_b), shape.type, shape.k, elements_b, beta, c.At(turn, bytes_c), shape.type_c,
-                                 shape.m, elements_c, shape.batch, shape.compute,
-                                 CUBLAS_GEMM_DEFAULT_TENSOR_OP) == CUBLAS_STATUS_SUCCESS;
+        return blas.gemm_strided(to, CUBLAS_OP_T, CUBLAS_OP_N, shape.m, shape.n, shape.k, alpha, a.At(turn, bytes_a),
+                                 shape.type, shape.k, elements_a, b.At(turn, bytes_b), shape.type, shape.k, elements_b,
+                                 beta, c.At(turn, bytes_c), shape.type_c, shape.m, elements_c, shape.batch,
+                                 shape.compute, CUBLAS_GEMM_DEFAULT_TENSOR_OP) == CUBLAS_STATUS_SUCCESS;
       };
     };
     const auto problem_of = [&](int turn) {
@@ -258,11 +260,15 @@ int RunBench(const Options& options) {
         if (options.kernel.empty() && !IsWorthMeasuring(plan, problem_of(0), device)) continue;
         Progress(name + " by " + plan_name);
         Measured by_plan(
-            [&](int turn) { return RunGemm(problem_of(turn), plan, device, handle.workspace(), stream) == cudaSuccess; }, stream);
+            [&](int turn) {
+              return RunGemm(problem_of(turn), plan, device, handle.workspace(), stream) == cudaSuccess;
+            },
+            stream);
         if (!by_plan.Prepare(milliseconds / 2)) continue;
         for (int round = 0; round < 3; ++round) by_plan.Run();
         const double time = by_plan.Microseconds();
-        measured_plans += (measured_plans.empty() ? "" : ",") + std::string("\"") + plan_name + "\":" + std::to_string(time);
+        measured_plans +=
+            (measured_plans.empty() ? "" : ",") + std::string("\"") + plan_name + "\":" + std::to_string(time);
         if (time < best) {
           best = time;
           best_name = plan_name;
@@ -275,8 +281,8 @@ int RunBench(const Options& options) {
     const double flops = 2.0 * shape.m * shape.n * shape.k * shape.batch;
     const double bytes = static_cast<double>(bytes_a + bytes_b + bytes_c);
     const double ratio = of_theirs / time;
-    std::printf("%-46s %10.2f %10.2f %7.3f %9.1f %8.0f  %-26s", name.c_str(), time, of_theirs, ratio, flops / time / 1e6,
-                bytes / time / 1e3, NameOf(chosen).c_str());
+    std::printf("%-46s %10.2f %10.2f %7.3f %9.1f %8.0f  %-26s", name.c_str(), time, of_theirs, ratio,
+                flops / time / 1e6, bytes / time / 1e3, NameOf(chosen).c_str());
     if (options.tune) std::printf(" %s, %.2f", best_name.c_str(), best);
     std::printf("\n");
     std::fflush(stdout);
@@ -286,16 +292,18 @@ int RunBench(const Options& options) {
       ++compared;
     }
     if (json != nullptr) {
-      std::fprintf(json,
-                   "{\"name\":\"%s\",\"m\":%d,\"n\":%d,\"k\":%d,\"batch\":%d,\"plan\":\"%s\",\"us\":%.3f,\"cublas_us\":%.3f,"
-                   "\"tflops\":%.2f,\"gbps\":%.1f,\"plans\":{%s}}\n",
-                   name.c_str(), shape.m, shape.n, shape.k, shape.batch, NameOf(chosen).c_str(), time, of_theirs, flops / time / 1e6,
-                   bytes / time / 1e3, measured_plans.c_str());
+      std::fprintf(
+          json,
+          "{\"name\":\"%s\",\"m\":%d,\"n\":%d,\"k\":%d,\"batch\":%d,\"plan\":\"%s\",\"us\":%.3f,\"cublas_us\":%.3f,"
+          "\"tflops\":%.2f,\"gbps\":%.1f,\"plans\":{%s}}\n",
+          name.c_str(), shape.m, shape.n, shape.k, shape.batch, NameOf(chosen).c_str(), time, of_theirs,
+          flops / time / 1e6, bytes / time / 1e3, measured_plans.c_str());
       std::fflush(json);
     }
   }
   if (compared > 0) {
-    std::printf("geometric mean of cuBLAS's time / ours, F16, %d shapes: %.3f", compared, std::exp(sum_of_logarithms / compared));
+    std::printf("geometric mean of cuBLAS's time / ours, F16, %d shapes: %.3f", compared,
+                std::exp(sum_of_logarithms / compared));
     if (options.tune) std::printf(" (with the best plan of each: %.3f)", std::exp(sum_at_best / compared));
     std::printf("\n");
   }

@@ -1,10 +1,10 @@
-#include "cuda/testing/gemm_case.h"
-
 #include <cuda_bf16.h>
 #include <cuda_fp16.h>
 
 #include <cmath>
 #include <cstring>
+
+#include "cuda/testing/gemm_case.h"
 
 namespace coldstart::cuda {
 
@@ -29,7 +29,8 @@ struct View {
 };
 
 // Everything but elements is NaN: where a kernel reads more than the matrix, it shows.
-__global__ void Spread(char* to, const char* from, int bytes, int rows, int columns, int batch, long long ld, long long stride) {
+__global__ void Spread(char* to, const char* from, int bytes, int rows, int columns, int batch, long long ld,
+                       long long stride) {
   const long long count = static_cast<long long>(rows) * columns * batch;
   for (long long i = blockIdx.x * 256ll + threadIdx.x; i < count; i += gridDim.x * 256ll) {
     const long long at = i % rows + i / rows % columns * ld + i / rows / columns * stride;
@@ -48,8 +49,8 @@ __global__ void SetElement(char* to, cudaDataType type, float value) {
 }
 
 // alpha * the sum over k, + beta * what was in C, and the sum of magnitudes, which bounds the error.
-__global__ void Sums(View a, View b, View before, double* sums, double* magnitudes, int m, int n, int k, int batch, double alpha,
-                     double beta) {
+__global__ void Sums(View a, View b, View before, double* sums, double* magnitudes, int m, int n, int k, int batch,
+                     double alpha, double beta) {
   const long long count = static_cast<long long>(m) * n * batch;
   for (long long i = blockIdx.x * 256ll + threadIdx.x; i < count; i += gridDim.x * 256ll) {
     const int row = static_cast<int>(i % m);
@@ -76,13 +77,13 @@ __global__ void Sums(View a, View b, View before, double* sums, double* magnitud
 
 struct Verdict {
   unsigned long long wrong;
-  unsigned long long first;  // index of a wrong element, the least
+  unsigned long long first;    // index of a wrong element, the least
   unsigned long long touched;  // bytes outside the matrix that changed
-  unsigned int worst;        // error / allowed, as the bits of a F32
+  unsigned int worst;          // error / allowed, as the bits of a F32
 };
 
-__global__ void Judge(View c, const double* sums, const double* magnitudes, int m, int n, int batch, double relative, double of_magnitude,
-                      double largest, Verdict* verdict) {
+__global__ void Judge(View c, const double* sums, const double* magnitudes, int m, int n, int batch, double relative,
+                      double of_magnitude, double largest, Verdict* verdict) {
   const long long count = static_cast<long long>(m) * n * batch;
   for (long long i = blockIdx.x * 256ll + threadIdx.x; i < count; i += gridDim.x * 256ll) {
     const double got = c.At(static_cast<int>(i % m), static_cast<int>(i / m % n), static_cast<int>(i / m / n));
@@ -109,8 +110,9 @@ __global__ void Judge(View c, const double* sums, const double* magnitudes, int 
 }
 
 // Whether what is no element of C is as it was.
-__global__ void FindTouched(const unsigned char* now, const unsigned char* before, long long bytes, long long begin, long long column_bytes,
-                            long long ld_bytes, int columns, long long stride_bytes, int batch, Verdict* verdict) {
+__global__ void FindTouched(const unsigned char* now, const unsigned char* before, long long bytes, long long begin,
+                            long long column_bytes, long long ld_bytes, int columns, long long stride_bytes, int batch,
+                            Verdict* verdict) {
   for (long long i = blockIdx.x * 256ll + threadIdx.x; i < bytes; i += gridDim.x * 256ll) {
     if (now[i] == before[i]) continue;
     const long long at = i - begin;
@@ -127,16 +129,21 @@ __global__ void FindTouched(const unsigned char* now, const unsigned char* befor
 
 std::string GemmCase::Name() const {
   char text[400];
-  std::snprintf(text, sizeof(text), "%s%s %dx%dx%d %s>%s compute %d math %d%s%s batch %d%s%s pad %d,%d,%d skip %d,%d,%d alpha %g beta %g%s",
+  std::snprintf(text, sizeof(text),
+                "%s%s %dx%dx%d %s>%s compute %d math %d%s%s batch %d%s%s pad %d,%d,%d skip %d,%d,%d alpha %g beta %g%s",
                 transpose_a ? "T" : "N", transpose_b ? "T" : "N", m, n, k, NameOf(type), NameOf(type_c), compute, math,
                 sgemm ? " sgemm" : "",
                 batching == Batching::kNone ? "" : (batching == Batching::kStrided ? " strided" : " pointers"), batch,
-                share_a > 1 ? " shared" : "", broadcast_b ? " broadcast" : (interleaved ? " interleaved" : ""), pad_a, pad_b, pad_c, skip_a, skip_b, skip_c, alpha, beta,
-                values == Values::kNan ? " nan" : (values == Values::kInfinity ? " inf" : (values == Values::kFloats ? " floats" : "")));
+                share_a > 1 ? " shared" : "", broadcast_b ? " broadcast" : (interleaved ? " interleaved" : ""), pad_a,
+                pad_b, pad_c, skip_a, skip_b, skip_c, alpha, beta,
+                values == Values::kNan
+                    ? " nan"
+                    : (values == Values::kInfinity ? " inf" : (values == Values::kFloats ? " floats" : "")));
   return text;
 }
 
-GemmFixture::GemmFixture(const GemmCase& c, uint64_t seed, cudaStream_t stream) : case_(c), seed_(seed), stream_(stream) {
+GemmFixture::GemmFixture(const GemmCase& c, uint64_t seed, cudaStream_t stream)
+    : case_(c), seed_(seed), stream_(stream) {
   const auto positive = [](int value) { return value > 0 ? value : 1; };
   rows_a_ = c.transpose_a ? c.k : c.m;
   columns_a_ = c.transpose_a ? c.m : c.k;
@@ -158,9 +165,10 @@ GemmFixture::GemmFixture(const GemmCase& c, uint64_t seed, cudaStream_t stream) 
   }
   const int members_a = (c.batch + c.share_a - 1) / c.share_a;
   const int members_b = c.broadcast_b ? 1 : c.batch;
-  const auto make = [&](std::unique_ptr<DeviceBytes>* memory, size_t* elements, long long stride, long long ld, int columns, int members,
-                        int skip, cudaDataType type) {
-    *elements = static_cast<size_t>(stride) * (members > 0 ? members - 1 : 0) + static_cast<size_t>(ld) * (columns + 1) + skip + 512;
+  const auto make = [&](std::unique_ptr<DeviceBytes>* memory, size_t* elements, long long stride, long long ld,
+                        int columns, int members, int skip, cudaDataType type) {
+    *elements = static_cast<size_t>(stride) * (members > 0 ? members - 1 : 0) +
+                static_cast<size_t>(ld) * (columns + 1) + skip + 512;
     *memory = std::make_unique<DeviceBytes>(*elements * SizeOf(type));
     COLDSTART_NEED(cudaMemsetAsync((*memory)->data(), 0xff, (*memory)->size(), stream));
     return (*memory)->data() + (256 + skip) * SizeOf(type);
@@ -170,8 +178,8 @@ GemmFixture::GemmFixture(const GemmCase& c, uint64_t seed, cudaStream_t stream) 
   first_c_ = make(&c_, &elements_c_, stride_c_, ldc_, c.n, c.batch, c.skip_c, c.type_c);
   make(&c_before_, &elements_c_, stride_c_, ldc_, c.n, c.batch, c.skip_c, c.type_c);
 
-  const auto fill = [&](char* first, cudaDataType type, int rows, int columns, int members, long long ld, long long stride,
-                        uint64_t salt) {
+  const auto fill = [&](char* first, cudaDataType type, int rows, int columns, int members, long long ld,
+                        long long stride, uint64_t salt) {
     const size_t count = static_cast<size_t>(rows) * columns * members;
     if (count == 0) return;
     const DeviceBytes packed(count * SizeOf(type));
@@ -180,12 +188,14 @@ GemmFixture::GemmFixture(const GemmCase& c, uint64_t seed, cudaStream_t stream) 
     } else {
       FillRandom(packed.data(), type, count, seed * 4 + salt, stream);
     }
-    Spread<<<1056, 256, 0, stream>>>(first, packed.data(), static_cast<int>(SizeOf(type)), rows, columns, members, ld, stride);
+    Spread<<<1056, 256, 0, stream>>>(first, packed.data(), static_cast<int>(SizeOf(type)), rows, columns, members, ld,
+                                     stride);
     COLDSTART_NEED(cudaStreamSynchronize(stream));
   };
   fill(first_a_, c.type, rows_a_, columns_a_, members_a, lda_, stride_a_, 0);
   fill(first_b_, c.type, rows_b_, columns_b_, members_b, ldb_, stride_b_, 1);
-  if (c.beta != 0) fill(c_before_->data() + (256 + c.skip_c) * SizeOf(c.type_c), c.type_c, c.m, c.n, c.batch, ldc_, stride_c_, 2);
+  if (c.beta != 0)
+    fill(c_before_->data() + (256 + c.skip_c) * SizeOf(c.type_c), c.type_c, c.m, c.n, c.batch, ldc_, stride_c_, 2);
   if (c.values == Values::kNan || c.values == Values::kInfinity) {
     // One element of each factor.
     const float value = c.values == Values::kNan ? NAN : INFINITY;
@@ -226,26 +236,29 @@ cublasStatus_t GemmFixture::Run(const Blas& blas, cublasHandle_t handle) {
     const auto* b = reinterpret_cast<const float*>(first_b_);
     auto* to = reinterpret_cast<float*>(first_c_);
     switch (c.batching) {
-      case Batching::kNone: return blas.sgemm(handle, op_a, op_b, c.m, c.n, c.k, &c.alpha, a, lda_, b, ldb_, &c.beta, to, ldc_);
+      case Batching::kNone:
+        return blas.sgemm(handle, op_a, op_b, c.m, c.n, c.k, &c.alpha, a, lda_, b, ldb_, &c.beta, to, ldc_);
       case Batching::kStrided:
-        return blas.sgemm_strided(handle, op_a, op_b, c.m, c.n, c.k, &c.alpha, a, lda_, stride_a_, b, ldb_, stride_b_, &c.beta, to, ldc_,
-                                  stride_c_, c.batch);
+        return blas.sgemm_strided(handle, op_a, op_b, c.m, c.n, c.k, &c.alpha, a, lda_, stride_a_, b, ldb_, stride_b_,
+                                  &c.beta, to, ldc_, stride_c_, c.batch);
       case Batching::kPointers:
-        return blas.sgemm_pointers(handle, op_a, op_b, c.m, c.n, c.k, &c.alpha, reinterpret_cast<float**>(pointers(0)), lda_,
-                                   reinterpret_cast<float**>(pointers(1)), ldb_, &c.beta, reinterpret_cast<float**>(pointers(2)), ldc_,
-                                   c.batch);
+        return blas.sgemm_pointers(handle, op_a, op_b, c.m, c.n, c.k, &c.alpha, reinterpret_cast<float**>(pointers(0)),
+                                   lda_, reinterpret_cast<float**>(pointers(1)), ldb_, &c.beta,
+                                   reinterpret_cast<float**>(pointers(2)), ldc_, c.batch);
     }
   }
   switch (c.batching) {
     case Batching::kNone:
-      return blas.gemm(handle, op_a, op_b, c.m, c.n, c.k, alpha, first_a_, c.type, lda_, first_b_, c.type, ldb_, beta, first_c_, c.type_c,
-                       ldc_, c.compute, CUBLAS_GEMM_DEFAULT_TENSOR_OP);
+      return blas.gemm(handle, op_a, op_b, c.m, c.n, c.k, alpha, first_a_, c.type, lda_, first_b_, c.type, ldb_, beta,
+                       first_c_, c.type_c, ldc_, c.compute, CUBLAS_GEMM_DEFAULT_TENSOR_OP);
     case Batching::kStrided:
-      return blas.gemm_strided(handle, op_a, op_b, c.m, c.n, c.k, alpha, first_a_, c.type, lda_, stride_a_, first_b_, c.type, ldb_, stride_b_,
-                               beta, first_c_, c.type_c, ldc_, stride_c_, c.batch, c.compute, CUBLAS_GEMM_DEFAULT_TENSOR_OP);
+      return blas.gemm_strided(handle, op_a, op_b, c.m, c.n, c.k, alpha, first_a_, c.type, lda_, stride_a_, first_b_,
+                               c.type, ldb_, stride_b_, beta, first_c_, c.type_c, ldc_, stride_c_, c.batch, c.compute,
+                               CUBLAS_GEMM_DEFAULT_TENSOR_OP);
     case Batching::kPointers:
-      return blas.gemm_pointers(handle, op_a, op_b, c.m, c.n, c.k, alpha, pointers(0), c.type, lda_, pointers(1), c.type, ldb_, beta,
-                                pointers(2), c.type_c, ldc_, c.batch, c.compute, CUBLAS_GEMM_DEFAULT_TENSOR_OP);
+      return blas.gemm_pointers(handle, op_a, op_b, c.m, c.n, c.k, alpha, pointers(0), c.type, lda_, pointers(1),
+                                c.type, ldb_, beta, pointers(2), c.type_c, ldc_, c.batch, c.compute,
+                                CUBLAS_GEMM_DEFAULT_TENSOR_OP);
   }
   return CUBLAS_STATUS_INTERNAL_ERROR;
 }
@@ -294,8 +307,9 @@ void GemmFixture::ComputeSums() {
   const View a{first_a_, c.type, c.transpose_a ? lda_ : 1ll, c.transpose_a ? 1ll : lda_, stride_a_, c.share_a};
   const View b{first_b_, c.type, c.transpose_b ? ldb_ : 1ll, c.transpose_b ? 1ll : ldb_, stride_b_, 1};
   const View before{c_before_->data() + (256 + c.skip_c) * SizeOf(c.type_c), c.type_c, 1, ldc_, stride_c_, 1};
-  Sums<<<1056, 256, 0, stream_>>>(a, b, before, reinterpret_cast<double*>(sums_->data()), reinterpret_cast<double*>(magnitudes_->data()),
-                                  c.m, c.n, c.k, c.batch, c.alpha, c.beta);
+  Sums<<<1056, 256, 0, stream_>>>(a, b, before, reinterpret_cast<double*>(sums_->data()),
+                                  reinterpret_cast<double*>(magnitudes_->data()), c.m, c.n, c.k, c.batch, c.alpha,
+                                  c.beta);
   COLDSTART_NEED(cudaGetLastError());
 }
 
@@ -305,9 +319,10 @@ std::string GemmFixture::Compare(double* worst) {
   Verdict verdict{0, ~0ull, 0, 0};
   COLDSTART_NEED(cudaMemcpyAsync(verdict_->data(), &verdict, sizeof(verdict), cudaMemcpyHostToDevice, stream_));
   auto* on_device = reinterpret_cast<Verdict*>(verdict_->data());
-  // One rounding of the result, and the sum's own: a few units in the last place of F32 for each 64 along k. Factors with all the bits
-  // of F32 lose 13 of them as TF32, each.
-  double relative = c.type_c == CUDA_R_32F ? std::ldexp(1, -23) : (c.type_c == CUDA_R_16F ? std::ldexp(1.0, -11) : std::ldexp(1.0, -8));
+  // One rounding of the result, and the sum's own: a few units in the last place of F32 for each 64 along k. Factors
+  // with all the bits of F32 lose 13 of them as TF32, each.
+  double relative = c.type_c == CUDA_R_32F ? std::ldexp(1, -23)
+                                           : (c.type_c == CUDA_R_16F ? std::ldexp(1.0, -11) : std::ldexp(1.0, -8));
   double of_magnitude = std::ldexp(1.0, -22) * (4 + c.k / 64.0);
   if (c.values == Values::kFloats && c.type == CUDA_R_32F && c.math == CUBLAS_TF32_TENSOR_OP_MATH) {
     of_magnitude += std::ldexp(2.2, -10);
@@ -315,12 +330,14 @@ std::string GemmFixture::Compare(double* worst) {
   relative *= 1.01;
   const double largest = c.type_c == CUDA_R_16F ? 65520.0 : 3e38;
   const View result{first_c_, c.type_c, 1, ldc_, stride_c_, 1};
-  Judge<<<1056, 256, 0, stream_>>>(result, reinterpret_cast<double*>(sums_->data()), reinterpret_cast<double*>(magnitudes_->data()), c.m,
-                                   c.n, c.batch, relative, of_magnitude, largest, on_device);
+  Judge<<<1056, 256, 0, stream_>>>(result, reinterpret_cast<double*>(sums_->data()),
+                                   reinterpret_cast<double*>(magnitudes_->data()), c.m, c.n, c.batch, relative,
+                                   of_magnitude, largest, on_device);
   const long long size = static_cast<long long>(SizeOf(c.type_c));
-  FindTouched<<<1056, 256, 0, stream_>>>(reinterpret_cast<unsigned char*>(c_->data()), reinterpret_cast<unsigned char*>(c_before_->data()),
-                                         static_cast<long long>(c_->size()), first_c_ - c_->data(), c.m * size, ldc_ * size, c.n,
-                                         stride_c_ * size, c.batch, on_device);
+  FindTouched<<<1056, 256, 0, stream_>>>(reinterpret_cast<unsigned char*>(c_->data()),
+                                         reinterpret_cast<unsigned char*>(c_before_->data()),
+                                         static_cast<long long>(c_->size()), first_c_ - c_->data(), c.m * size,
+                                         ldc_ * size, c.n, stride_c_ * size, c.batch, on_device);
   COLDSTART_NEED(cudaGetLastError());
   COLDSTART_NEED(cudaMemcpyAsync(&verdict, on_device, sizeof(verdict), cudaMemcpyDeviceToHost, stream_));
   COLDSTART_NEED(cudaStreamSynchronize(stream_));
@@ -330,8 +347,8 @@ std::string GemmFixture::Compare(double* worst) {
   char text[300];
   if (verdict.wrong != 0) {
     const auto at = static_cast<long long>(verdict.first);
-    std::snprintf(text, sizeof(text), "%llu of %lld elements are wrong, first row %lld column %lld member %lld", verdict.wrong,
-                  static_cast<long long>(c.m) * c.n * c.batch, at % c.m, at / c.m % c.n, at / c.m / c.n);
+    std::snprintf(text, sizeof(text), "%llu of %lld elements are wrong, first row %lld column %lld member %lld",
+                  verdict.wrong, static_cast<long long>(c.m) * c.n * c.batch, at % c.m, at / c.m % c.n, at / c.m / c.n);
     return text;
   }
   if (verdict.touched != 0) {

@@ -27,9 +27,10 @@ struct GemmCase {
   bool sgemm = false;  // by the entry points for F32
   Batching batching = Batching::kNone;
   int batch = 1;
-  int share_a = 1;         // with pointers: so many members have the same A
+  int share_a = 1;           // with pointers: so many members have the same A
   bool broadcast_b = false;  // strided: a stride of 0
-  bool interleaved = false;  // strided: columns of all members in turn, as heads of attention lie, so that strides are less than ld
+  bool interleaved =
+      false;  // strided: columns of all members in turn, as heads of attention lie, so that strides are less than ld
   int pad_a = 0, pad_b = 0, pad_c = 0;     // elements between columns
   int skip_a = 0, skip_b = 0, skip_c = 0;  // elements before the first, so that places are not aligned
   float alpha = 1;

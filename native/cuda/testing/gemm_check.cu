@@ -119,7 +119,8 @@ std::vector<GemmCase> SpecialCases() {
   return cases;
 }
 
-std::string CheckCase(const GemmCase& c, const Blas& blas, const Handle& handle, uint64_t seed, cudaStream_t stream, double* worst) {
+std::string CheckCase(const GemmCase& c, const Blas& blas, const Handle& handle, uint64_t seed, cudaStream_t stream,
+                      double* worst) {
   GemmFixture fixture(c, seed, stream);
   const cublasStatus_t status = fixture.Run(blas, handle.get());
   if (status != CUBLAS_STATUS_SUCCESS) return std::string("status ") + std::to_string(status);
@@ -155,14 +156,14 @@ std::string CheckCase(const GemmCase& c, const Blas& blas, const Handle& handle,
 }
 
 // Every kernel, on sizes that leave parts of tiles over, whatever ChooseKernel would choose.
-void CheckPlans(GemmKind kind, const Options& options, const GemmDevice& device, const Handle& handle, cudaStream_t stream,
-                Tally* tally) {
+void CheckPlans(GemmKind kind, const Options& options, const GemmDevice& device, const Handle& handle,
+                cudaStream_t stream, Tally* tally) {
   struct Shape {
     int m, n, k, batch, pad_c;
     float beta;
   };
-  const Shape shapes[] = {{200, 72, 200, 1, 0, 0}, {392, 301, 1096, 1, 8, 0.5f}, {130, 40, 4096, 3, 3, 0}, {1, 1, 8, 1, 0, 0},
-                          {2056, 260, 264, 2, 0, 0}, {512, 512, 512, 1, 0, 0}};
+  const Shape shapes[] = {{200, 72, 200, 1, 0, 0}, {392, 301, 1096, 1, 8, 0.5f}, {130, 40, 4096, 3, 3, 0},
+                          {1, 1, 8, 1, 0, 0},      {2056, 260, 264, 2, 0, 0},    {512, 512, 512, 1, 0, 0}};
   uint64_t seed = options.seed * 1000;
   for (const Types& types : kTypes) {
     for (const Shape& shape : shapes) {
@@ -225,7 +226,8 @@ std::string CheckSolve(const Blas& blas, const Handle& handle, uint64_t seed) {
     // What is not of the triangle must not be read.
     for (int column = 0; column < order; ++column) {
       for (int row = 0; row < lda; ++row) {
-        if (row >= order || (upper ? row > column : row < column)) a[(static_cast<size_t>(i) * order + column) * lda + row] = NAN;
+        if (row >= order || (upper ? row > column : row < column))
+          a[(static_cast<size_t>(i) * order + column) * lda + row] = NAN;
       }
     }
   }
@@ -237,10 +239,11 @@ std::string CheckSolve(const Blas& blas, const Handle& handle, uint64_t seed) {
   COLDSTART_NEED(cudaMemcpy(device_a.data(), a.data(), device_a.size(), cudaMemcpyHostToDevice));
   COLDSTART_NEED(cudaMemcpy(device_b.data(), b.data(), device_b.size(), cudaMemcpyHostToDevice));
   COLDSTART_NEED(cudaMemcpy(pointers.data(), all.data(), pointers.size(), cudaMemcpyHostToDevice));
-  const cublasStatus_t status =
-      blas.solve(handle.get(), right ? CUBLAS_SIDE_RIGHT : CUBLAS_SIDE_LEFT, upper ? CUBLAS_FILL_MODE_UPPER : CUBLAS_FILL_MODE_LOWER,
-                 transpose ? CUBLAS_OP_T : CUBLAS_OP_N, unit ? CUBLAS_DIAG_UNIT : CUBLAS_DIAG_NON_UNIT, m, n, &alpha,
-                 reinterpret_cast<float**>(pointers.data()), lda, reinterpret_cast<float**>(pointers.data()) + batch, ldb, batch);
+  const cublasStatus_t status = blas.solve(
+      handle.get(), right ? CUBLAS_SIDE_RIGHT : CUBLAS_SIDE_LEFT,
+      upper ? CUBLAS_FILL_MODE_UPPER : CUBLAS_FILL_MODE_LOWER, transpose ? CUBLAS_OP_T : CUBLAS_OP_N,
+      unit ? CUBLAS_DIAG_UNIT : CUBLAS_DIAG_NON_UNIT, m, n, &alpha, reinterpret_cast<float**>(pointers.data()), lda,
+      reinterpret_cast<float**>(pointers.data()) + batch, ldb, batch);
   if (status != CUBLAS_STATUS_SUCCESS) return "status " + std::to_string(status);
   std::vector<float> x(b.size());
   COLDSTART_NEED(cudaDeviceSynchronize());
@@ -272,7 +275,8 @@ std::string CheckSolve(const Blas& blas, const Handle& handle, uint64_t seed) {
         }
       }
       for (int row = m; row < ldb; ++row) {
-        if (of_x[row + static_cast<size_t>(column) * ldb] != of_b[row + static_cast<size_t>(column) * ldb]) return "padding was written";
+        if (of_x[row + static_cast<size_t>(column) * ldb] != of_b[row + static_cast<size_t>(column) * ldb])
+          return "padding was written";
       }
     }
   }
@@ -313,12 +317,13 @@ int RunCheck(const Options& options) {
     GemmDevice device;
     COLDSTART_NEED(DescribeDevice(&device));
     device.workspace_bytes = handle.workspace_bytes();
-    std::printf("sm_%d, code for %d, wgmma %d, %d multiprocessors, %d + %d + %d clusters of 2, 4, 8\n", device.compute_capability, device.compiled_for, device.has_wgmma,
-                device.multiprocessors, device.clusters_of_2, device.clusters_of_4, device.clusters_of_8);
+    std::printf("sm_%d, code for %d, wgmma %d, %d multiprocessors, %d + %d + %d clusters of 2, 4, 8\n",
+                device.compute_capability, device.compiled_for, device.has_wgmma, device.multiprocessors,
+                device.clusters_of_2, device.clusters_of_4, device.clusters_of_8);
     for (const GemmKind kind : {GemmKind::kSimt, GemmKind::kMma, GemmKind::kWgmma}) {
       CheckPlans(kind, options, device, handle, stream, &tally);
-      std::printf("plans, kind %d: so far %d checks, %d failures, worst error %.3f of what is allowed\n", static_cast<int>(kind),
-                  tally.checks, tally.failures, tally.worst);
+      std::printf("plans, kind %d: so far %d checks, %d failures, worst error %.3f of what is allowed\n",
+                  static_cast<int>(kind), tally.checks, tally.failures, tally.worst);
       std::fflush(stdout);
     }
     if (options.kernel.empty()) {
@@ -357,10 +362,11 @@ int RunCheck(const Options& options) {
   COLDSTART_NEED(cudaDeviceSynchronize());
   const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
   if (theirs.present) {
-    std::printf("cuBLAS by the same measure: %d checks, %d failures, worst %.3f\n", of_theirs.checks, of_theirs.failures, of_theirs.worst);
+    std::printf("cuBLAS by the same measure: %d checks, %d failures, worst %.3f\n", of_theirs.checks,
+                of_theirs.failures, of_theirs.worst);
   }
-  std::printf("gemm check: %d checks, %d failures, worst error %.3f of what is allowed, %.1f s\n", tally.checks, tally.failures, tally.worst,
-              seconds);
+  std::printf("gemm check: %d checks, %d failures, worst error %.3f of what is allowed, %.1f s\n", tally.checks,
+              tally.failures, tally.worst, seconds);
   return tally.failures == 0 ? 0 : 1;
 }
 

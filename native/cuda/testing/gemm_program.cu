@@ -5,7 +5,6 @@
 #include <cuda_bf16.h>
 #include <cuda_fp16.h>
 #include <dlfcn.h>
-
 #include <unistd.h>
 
 #include <chrono>
@@ -21,9 +20,18 @@
 namespace coldstart::cuda {
 
 Blas OurBlas() {
-  return Blas{&cublasCreate,        &cublasDestroy, &cublasSetStream,           &cublasSetWorkspace,
-              &cublasSetMathMode,   &cublasSgemm,   &cublasSgemmStridedBatched, &cublasSgemmBatched,
-              &cublasGemmEx,        &cublasGemmStridedBatchedEx, &cublasGemmBatchedEx, &cublasStrsmBatched,
+  return Blas{&cublasCreate,
+              &cublasDestroy,
+              &cublasSetStream,
+              &cublasSetWorkspace,
+              &cublasSetMathMode,
+              &cublasSgemm,
+              &cublasSgemmStridedBatched,
+              &cublasSgemmBatched,
+              &cublasGemmEx,
+              &cublasGemmStridedBatchedEx,
+              &cublasGemmBatchedEx,
+              &cublasStrsmBatched,
               true};
 }
 
