@@ -6,6 +6,7 @@
 
 #include "cuda/device/launch.cuh"
 #include "cuda/device/shared.cuh"
+#include "testing/cuda_emulation/guarded_buffer.h"
 #include "testing/cuda_emulation_addon.h"
 
 namespace coldstart::cuda {
@@ -196,6 +197,25 @@ Napi::Value RunHistogram(const Napi::CallbackInfo& info) {
   return Napi::Number::New(info.Env(), error);
 }
 const Registration kHistogram("histogram", RunHistogram);
+
+// Copies with a shift, which is 0 if it is right.
+__global__ void CopyShifted(const float* from, float* to, uint32_t count, int read_shift, int write_shift) {
+  for (int i = static_cast<int>(threadIdx.x); i < static_cast<int>(count); i += static_cast<int>(blockDim.x)) {
+    to[i + write_shift] = from[i + read_shift];
+  }
+}
+
+// copyShifted(values: Float32Array, out: Float32Array, readShift, writeShift): in guarded memory
+Napi::Value RunCopyShifted(const Napi::CallbackInfo& info) {
+  const Bytes values = BytesOf(info[0]), out = BytesOf(info[1]);
+  const emulation::GuardedBuffer from(values.data, values.size), to(out.size);
+  const cudaError_t error = launch(CopyShifted, Launch{1, 32}, reinterpret_cast<const float*>(from.data()),
+                                   reinterpret_cast<float*>(to.data()), static_cast<uint32_t>(values.size / 4),
+                                   static_cast<int>(IntegerOf(info[2])), static_cast<int>(IntegerOf(info[3])));
+  to.CopyTo(out.data);
+  return Napi::Number::New(info.Env(), error);
+}
+const Registration kCopyShifted("copyShifted", RunCopyShifted);
 
 // runBroken(name, out: Float32Array of 64)
 Napi::Value RunBroken(const Napi::CallbackInfo& info) {

@@ -6,6 +6,7 @@ import { cudaTest, emulation, kernels, type Fault } from "./cuda-emulation.js";
 interface Samples {
   reduceSum(values: Float32Array, out: Float32Array, threads: number): number;
   histogram(values: Uint8Array, counts: Uint32Array, blocks: number): number;
+  copyShifted(values: Float32Array, out: Float32Array, readShift: number, writeShift: number): number;
   runBroken(name: string, out: Float32Array): number;
 }
 const samples = () => kernels<Samples>();
@@ -47,6 +48,25 @@ describe("cuda emulation", () => {
       last.add(out[0]!);
     }
     assert.ok(last.size > 5, `${last.size} different orders of 20`);
+  });
+
+  cudaTest("cuda emulation: global memory beyond a buffer cannot be touched", (random) => {
+    // A multiple of four, so that the end is that of the page.
+    const values = Float32Array.from({ length: 4 * Math.floor(1 + random() * 2000) }, () => random());
+    const out = new Float32Array(values.length);
+    samples().copyShifted(values, out, 0, 0);
+    assert.deepEqual(out, values);
+    const bytes = 4 * values.length;
+    for (const [readShift, writeShift, message] of [
+      [1, 0, new RegExp(`thread \\(\\d+, 0, 0\\) .* touches byte ${bytes} of a buffer of ${bytes} bytes`)],
+      [0, 1, new RegExp(`touches byte ${bytes} of a buffer of ${bytes} bytes`)],
+      [0, -1, /byte -4 of a buffer of .* was written/],
+    ] as const) {
+      assert.throws(
+        () => samples().copyShifted(values, out, readShift, writeShift),
+        (error: Error & { fault?: Fault }) => error.fault === "out of bounds" && message.test(error.message),
+      );
+    }
   });
 
   const broken: [kernel: string, fault: Fault, message: RegExp][] = [

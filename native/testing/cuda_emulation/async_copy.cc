@@ -54,7 +54,7 @@ void emulation::WaitForCopies(uint32_t pending) {
     std::memset(copy.to + copy.valid, 0, copy.bytes - copy.valid);
   }
   std::erase_if(self->copies, [&](const PendingCopy& copy) { return !is_left(copy); });
-  if (self->copy_agent != 0) self->view.Learn(self->copy_agent, done);
+  if (self->copy_agent != 0) Machine::current()->Learn(self, self->copy_agent, done);
 }
 
 }  // namespace coldstart::cuda

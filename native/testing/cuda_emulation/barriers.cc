@@ -173,6 +173,7 @@ void ClusterArrive() {
   if (++barrier.arrived < machine.blocks().size() * self->block->threads.size()) return;
   // Those that come to the wait later take it from here.
   machine.cluster_passed() = std::make_shared<const Knowledge>(barrier.knowledge);
+  machine.cluster_number() = machine.NewNumber();
   std::vector<Thread*> waiting;
   waiting.swap(barrier.waiting);
   barrier.Clear();
@@ -193,7 +194,7 @@ void ClusterWait() {
   }
   ++self->cluster_waits;
   self->cluster_arrived = false;
-  machine.cluster_passed()->TellTo(&self->view);
+  machine.Tell(self, *machine.cluster_passed(), machine.cluster_number());
 }
 
 float4 LoadRemoteFloat4(SharedAddress address, uint32_t rank) {

@@ -139,7 +139,7 @@ void emulation::WaitForStores(uint32_t pending) {
     });
   }
   std::erase_if(self->stores, [&](const PendingStore& store) { return store.group <= done; });
-  if (self->store_agent != 0) self->view.Learn(self->store_agent, done);
+  if (self->store_agent != 0) Machine::current()->Learn(self, self->store_agent, done);
 }
 
 void FenceAsyncProxy() {

@@ -37,28 +37,49 @@ class Clock {
 
 using SharedClock = std::shared_ptr<const Clock>;
 
-// What one thread knows.
+// What one thread knows. Threads that learn the same have the same object, so that what they learn next is worked out
+// once.
 struct View {
   uint32_t actor = 0;
-  uint32_t now = 1;    // its own clock
-  SharedClock seen;    // those of others; many threads have the same after a barrier
-  SharedClock fenced;  // what of it is there for the asynchronous proxy also (FenceAsyncProxy); null for nothing
+  uint32_t now = 1;         // its own clock
+  SharedClock seen;         // those of others
+  SharedClock fenced;       // what of it is there for the asynchronous proxy also (FenceAsyncProxy); null for nothing
+  uint32_t fenced_now = 0;  // likewise, of its own
 
   bool Knows(uint32_t other, uint32_t time) const { return other == actor ? time <= now : time <= seen->at(other); }
-  bool HasFenced(uint32_t other, uint32_t time) const { return fenced != nullptr && time <= fenced->at(other); }
+  bool HasFenced(uint32_t other, uint32_t time) const {
+    return other == actor ? time <= fenced_now : fenced != nullptr && time <= fenced->at(other);
+  }
 
-  void Learn(uint32_t other, uint32_t time) {
-    auto more = std::make_shared<Clock>(*seen);
-    more->Raise(other, time);
-    seen = std::move(more);
-  }
   void Fence() {
-    auto all = std::make_shared<Clock>(*seen);
-    all->Raise(actor, now);
-    if (fenced != nullptr) all->Join(*fenced);
-    fenced = std::move(all);
-    ++now;  // what comes later is not fenced
+    fenced = seen;
+    fenced_now = now++;  // what comes later is not fenced
   }
+};
+
+// The last few joins, by the objects that were joined.
+class Joins {
+ public:
+  template <typename Make>
+  SharedClock Get(const SharedClock& first, const void* second, uint64_t third, Make make) {
+    for (const Entry& entry : entries_) {
+      if (entry.first == first && entry.second == second && entry.third == third) return entry.result;
+    }
+    Entry& entry = entries_[next_++ % kEntries];
+    entry = {first, second, third, make()};
+    return entry.result;
+  }
+
+ private:
+  static constexpr size_t kEntries = 32;
+  struct Entry {
+    SharedClock first;  // kept, so that the pointer is of one object only
+    const void* second = nullptr;
+    uint64_t third = 0;
+    SharedClock result;
+  };
+  Entry entries_[kEntries];
+  size_t next_ = 0;
 };
 
 // What threads that arrive at a barrier tell those that leave it.
@@ -71,26 +92,19 @@ class Knowledge {
       joined_.push_back(view.seen);
     }
     seen_.Raise(view.actor, view.now);
-    if (view.fenced != nullptr && std::find(joined_.begin(), joined_.end(), view.fenced) == joined_.end()) {
+    if (view.fenced != nullptr && std::find(fences_.begin(), fences_.end(), view.fenced) == fences_.end()) {
       fenced_.Join(*view.fenced);
-      joined_.push_back(view.fenced);
+      fences_.push_back(view.fenced);
     }
+    if (view.fenced_now != 0) fenced_.Raise(view.actor, view.fenced_now);
   }
   void Add(uint32_t actor, uint32_t time) { seen_.Raise(actor, time); }
-  void Add(const Knowledge& other) {
-    seen_.Join(other.seen_);
-    fenced_.Join(other.fenced_);
-  }
 
-  // For one that may know more than this.
-  void TellTo(View* view) const {
-    auto seen = std::make_shared<Clock>(*view->seen);
-    seen->Join(seen_);
-    view->seen = std::move(seen);
+  // For one that may know more than this. `number` is of this knowledge: no two that are told have the same.
+  void TellTo(View* view, Joins* joins, uint64_t number) const {
+    view->seen = joins->Get(view->seen, &kOfSeen, number, [&] { return Joined(view->seen, seen_); });
     if (fenced_.size() == 0) return;
-    auto fenced = std::make_shared<Clock>(fenced_);
-    if (view->fenced != nullptr) fenced->Join(*view->fenced);
-    view->fenced = std::move(fenced);
+    view->fenced = joins->Get(view->fenced, &kOfFenced, number, [&] { return Joined(view->fenced, fenced_); });
   }
   // For all those that were added: they get one object.
   template <typename Views>
@@ -107,11 +121,20 @@ class Knowledge {
     seen_.Clear();
     fenced_.Clear();
     joined_.clear();
+    fences_.clear();
   }
 
  private:
+  static constexpr char kOfSeen = 0, kOfFenced = 1;
+
+  static SharedClock Joined(const SharedClock& first, const Clock& second) {
+    auto all = std::make_shared<Clock>(second);
+    if (first != nullptr) all->Join(*first);
+    return all;
+  }
+
   Clock seen_, fenced_;
-  std::vector<SharedClock> joined_;  // kept alive, so that a pointer is of one clock only
+  std::vector<SharedClock> joined_, fences_;  // kept alive, so that a pointer is of one clock only
 };
 
 }  // namespace coldstart::cuda::emulation

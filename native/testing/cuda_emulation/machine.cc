@@ -104,6 +104,7 @@ void Machine::Prepare(uint3 first) {
   later_.clear();
   cluster_barrier_.Clear();
   cluster_phase_ = 0;
+  joins_ = Joins();
   failure_ = nullptr;
   blocks_.clear();
   blocks_.resize(Volume(shape_.cluster));
@@ -123,7 +124,8 @@ void Machine::Prepare(uint3 first) {
       thread.block = &block;
       thread.index = {number % b.x, number / b.x % b.y, number / (b.x * b.y)};
       thread.number = number;
-      thread.view = View{.actor = rank * block_threads + number, .now = 1, .seen = nothing, .fenced = nullptr};
+      thread.view =
+          View{.actor = rank * block_threads + number, .now = 1, .seen = nothing, .fenced = nullptr, .fenced_now = 0};
       thread.waits_in = nullptr;
       thread.ended = false;
       thread.copy_agent = thread.copy_groups = thread.store_agent = thread.store_groups = thread.product_groups = 0;
@@ -210,6 +212,16 @@ void Machine::DoLater(std::function<void()> work) {
   fiber_ = &later_fiber_;
   later_fiber_.Resume();
   if (failure_ != nullptr) std::rethrow_exception(std::exchange(failure_, nullptr));
+}
+
+void Machine::Learn(Thread* thread, uint32_t agent, uint32_t time) {
+  static const char of_agents = 0;
+  View& view = thread->view;
+  view.seen = joins_.Get(view.seen, &of_agents, static_cast<uint64_t>(agent) << 32 | time, [&] {
+    auto more = std::make_shared<Clock>(*view.seen);
+    more->Raise(agent, time);
+    return more;
+  });
 }
 
 void Machine::Abandon(const Failure& failure) {

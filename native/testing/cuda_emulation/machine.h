@@ -59,6 +59,7 @@ struct PhaseBarrier {
   bool fenced = false;  // the initialization is there for copies and other blocks
   bool unseen = false;  // bytes came, and nobody has waited since
   Knowledge arriving, completed;
+  uint64_t completed_number = 0;
   std::vector<Thread*> waiting;
 };
 
@@ -143,10 +144,18 @@ class Machine {
   // Only where it is.
   Block* BlockOf(Thread* by, uint32_t address, uint32_t* offset);
 
+  // The running thread learns what an agent has done, or what a barrier tells it.
+  void Learn(Thread* thread, uint32_t agent, uint32_t time);
+  void Tell(Thread* thread, const Knowledge& knowledge, uint64_t number) {
+    knowledge.TellTo(&thread->view, &joins_, number);
+  }
+  uint64_t NewNumber() { return ++numbers_; }
+
   ThreadBarrier& cluster_barrier() { return cluster_barrier_; }
   // How often it was passed, and what was known then.
   uint32_t& cluster_phase() { return cluster_phase_; }
   std::shared_ptr<const Knowledge>& cluster_passed() { return cluster_passed_; }
+  uint64_t& cluster_number() { return cluster_number_; }
   std::string NameOfThread(const Thread& thread) const;
 
  private:
@@ -170,6 +179,9 @@ class Machine {
   ThreadBarrier cluster_barrier_;
   uint32_t cluster_phase_ = 0;
   std::shared_ptr<const Knowledge> cluster_passed_;
+  uint64_t cluster_number_ = 0;
+  Joins joins_;
+  uint64_t numbers_ = 0;
   Thread* self_ = nullptr;
   Fiber* fiber_ = nullptr;  // that runs now
   Fiber later_fiber_;

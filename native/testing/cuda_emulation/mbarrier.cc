@@ -44,6 +44,7 @@ void AdvanceIfComplete(PhaseBarrier* barrier) {
   barrier->pending = barrier->count;
   barrier->arriving.Add(barrier->agent, barrier->phase);
   barrier->completed = std::move(barrier->arriving);
+  barrier->completed_number = Machine::current()->NewNumber();
   barrier->arriving.Clear();
   for (Thread* thread : std::exchange(barrier->waiting, {})) Machine::current()->Wake(thread);
 }
@@ -75,7 +76,7 @@ void Wait(SharedAddress address, uint32_t parity, const char* in) {
     Machine::current()->Wait(in, Location::current());
   }
   barrier.unseen = false;
-  barrier.completed.TellTo(&self->view);
+  Machine::current()->Tell(self, barrier.completed, barrier.completed_number);
 }
 
 }  // namespace

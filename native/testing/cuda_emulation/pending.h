@@ -2,6 +2,8 @@
 #pragma once
 
 #include <cstdint>
+#include <memory>
+#include <vector>
 
 #include "emulation_tensor_map.h"  // NOLINT(build/include_subdir)
 
@@ -21,6 +23,13 @@ struct PendingStore {
   int x, y, z;
 };
 
+// The elements of both matrices, read when the first of a warp's threads needs them.
+struct ProductMatrices {
+  bool read = false;
+  int count = 0;             // of k
+  std::vector<double> a, b;  // 16 rows of the warp, all rows
+};
+
 struct PendingProduct {
   uint32_t group;
   float* d;
@@ -28,6 +37,7 @@ struct PendingProduct {
   uint64_t a, b;
   int type;
   bool accumulate;
+  std::shared_ptr<ProductMatrices> matrices;
 };
 
 }  // namespace coldstart::cuda::emulation

@@ -73,6 +73,8 @@ void CheckProduct(void* const (&given)[32], uint32_t mask) {
       }
     }
   };
+  const auto matrices = std::make_shared<emulation::ProductMatrices>();
+  for (void* one : given) static_cast<Given*>(one)->product.matrices = matrices;
   read(product.a, thread->warp() % 4 * 16, 16);
   read(product.b, 0, static_cast<uint32_t>(product.columns));
 }
@@ -88,7 +90,7 @@ const float* HalfValues() {
 }
 
 // The elements of a row that one instruction takes; how many.
-int ReadRow(const Block& block, uint64_t descriptor, uint32_t row, WgmmaType type, float (&values)[16]) {
+int ReadRow(const Block& block, uint64_t descriptor, uint32_t row, WgmmaType type, double* values) {
   unsigned char bytes[kBytesOfK];
   for (uint32_t piece = 0; piece < 2; ++piece) {
     std::memcpy(bytes + 16 * piece,
@@ -110,23 +112,36 @@ int ReadRow(const Block& block, uint64_t descriptor, uint32_t row, WgmmaType typ
   return 16;
 }
 
+constexpr uint32_t kMostOfK = 16;
+
+void ReadMatrices(const Thread& thread, const PendingProduct& product) {
+  emulation::ProductMatrices& matrices = *product.matrices;
+  const auto type = static_cast<WgmmaType>(product.type);
+  const auto columns = static_cast<uint32_t>(product.columns);
+  matrices.a.resize(16 * kMostOfK);
+  matrices.b.resize(columns * kMostOfK);
+  const uint32_t first = thread.warp() % 4 * 16;
+  for (uint32_t row = 0; row < 16; ++row) {
+    matrices.count = ReadRow(*thread.block, product.a, first + row, type, &matrices.a[row * kMostOfK]);
+  }
+  for (uint32_t row = 0; row < columns; ++row)
+    ReadRow(*thread.block, product.b, row, type, &matrices.b[row * kMostOfK]);
+  matrices.read = true;
+}
+
 // This thread's elements of d. The sum is in F64, rounded once.
 void Perform(const Thread& thread, const PendingProduct& product) {
-  const auto type = static_cast<WgmmaType>(product.type);
-  const uint32_t first_row = thread.warp() % 4 * 16 + thread.lane() / 4;
-  float a[2][16], b[16];
-  int count = 0;
-  for (uint32_t i = 0; i < 2; ++i) count = ReadRow(*thread.block, product.a, first_row + 8 * i, type, a[i]);
-  for (int eight = 0; eight < product.columns / 8; ++eight) {
-    for (int of_pair = 0; of_pair < 2; ++of_pair) {
-      ReadRow(*thread.block, product.b,
-              static_cast<uint32_t>(8 * eight + 2 * static_cast<int>(thread.lane() % 4) + of_pair), type, b);
-      for (int i = 0; i < 2; ++i) {
-        float& d = product.d[4 * eight + 2 * i + of_pair];
-        double sum = product.accumulate ? d : 0.0;
-        for (int k = 0; k < count; ++k) sum += static_cast<double>(a[i][k]) * b[k];
-        d = static_cast<float>(sum);
-      }
+  if (!product.matrices->read) ReadMatrices(thread, product);
+  const emulation::ProductMatrices& matrices = *product.matrices;
+  const uint32_t group = thread.lane() / 4, pair = 2 * (thread.lane() % 4);
+  for (uint32_t eight = 0; eight < static_cast<uint32_t>(product.columns) / 8; ++eight) {
+    for (uint32_t i = 0; i < 4; ++i) {
+      const double* a = &matrices.a[(group + 8 * (i / 2)) * kMostOfK];
+      const double* b = &matrices.b[(8 * eight + pair + i % 2) * kMostOfK];
+      float& d = product.d[4 * eight + i];
+      double sum = product.accumulate ? d : 0.0;
+      for (int k = 0; k < matrices.count; ++k) sum += a[k] * b[k];
+      d = static_cast<float>(sum);
     }
   }
 }
@@ -141,7 +156,7 @@ void emulation::StartProduct(float* d, int columns, uint64_t a, uint64_t b, Wgmm
   if (!self->products_fenced) Fail(Fault::kMissingFence, "a product (wgmma) without WgmmaFence before it");
   CheckDescriptor(a);
   CheckDescriptor(b);
-  Given mine{self, {self->product_groups + 1, d, columns, a, b, static_cast<int>(type), accumulate}};
+  Given mine{self, {self->product_groups + 1, d, columns, a, b, static_cast<int>(type), accumulate, nullptr}};
   MeetWarp(0xffffffff, "MultiplyRows", &mine, CheckProduct, Location::current());
   self->products.push_back(mine.product);
 }
@@ -160,7 +175,7 @@ void emulation::WaitForProducts(uint32_t pending) {
   }
   std::erase_if(self->products, [&](const PendingProduct& product) { return product.group <= done; });
   const uint32_t agent = self->block->product_agents[self->number / 128];
-  if (agent != 0) self->view.Learn(agent, done);
+  if (agent != 0) Machine::current()->Learn(self, agent, done);
 }
 
 }  // namespace coldstart::cuda
