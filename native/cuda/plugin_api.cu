@@ -75,10 +75,7 @@ int coldstart_cuda_quantize_create(const coldstart_cuda_quantize_options* option
   if (options->size < sizeof(*options)) return Fail(COLDSTART_CUDA_INVALID, "The options are of another version");
   PipelineOptions how;
   how.device = options->device;
-  how.from = static_cast<WeightType>(options->source_type);
-  how.to = static_cast<WeightType>(options->target_type);
-  how.columns = options->row_length;
-  how.max_rows = options->max_rows;
+  how.chunk_bytes = options->chunk_bytes;
   how.slots = options->slots;
   std::string why;
   std::unique_ptr<QuantizePipeline> pipeline = QuantizePipeline::Create(how, &why);
@@ -95,17 +92,19 @@ int coldstart_cuda_quantize_acquire(coldstart_cuda_quantizer* quantizer, int wai
   return filling.slot;
 }
 
-int coldstart_cuda_quantize_submit(coldstart_cuda_quantizer* quantizer, int slot, int64_t rows, uint64_t tag) {
-  return Fail(quantizer->pipeline->Submit(slot, rows, tag), "A chunk could not be started");
+int coldstart_cuda_quantize_submit(coldstart_cuda_quantizer* quantizer, int slot, int32_t source_type,
+                                   int32_t target_type, int64_t values, uint64_t tag) {
+  const ChunkWork work{static_cast<WeightType>(source_type), static_cast<WeightType>(target_type), values};
+  return Fail(quantizer->pipeline->Submit(slot, work, tag), "A chunk could not be started");
 }
 
-int coldstart_cuda_quantize_collect(coldstart_cuda_quantizer* quantizer, coldstart_cuda_quantize_result* result) {
+int coldstart_cuda_quantize_collect(coldstart_cuda_quantizer* quantizer, int slot,
+                                    coldstart_cuda_quantize_result* result) {
   if (result->size < sizeof(*result)) return Fail(COLDSTART_CUDA_INVALID, "The result is of another version");
-  const QuantizePipeline::Result collected = quantizer->pipeline->Collect();
+  const QuantizePipeline::Result collected = quantizer->pipeline->Collect(slot);
   result->slot = collected.slot;
   result->refusals = collected.refusals;
   result->tag = collected.tag;
-  result->rows = collected.rows;
   result->data = collected.data;
   result->bytes = collected.bytes;
   return Fail(collected.error, "A chunk was not quantized");

@@ -52,11 +52,8 @@ typedef struct coldstart_cuda_quantizer coldstart_cuda_quantizer;
 typedef struct {
   size_t size;
   int32_t device;
-  int32_t source_type; /* F32, F16, BF16 */
-  int32_t target_type; /* Q8_0, Q4_0, Q4_1, Q5_0, Q5_1, IQ4_NL, Q4_K, Q5_K, Q6_K */
-  int32_t slots;       /* chunks that may be on their way; 3 is enough */
-  int64_t row_length;  /* values, whole blocks */
-  int64_t max_rows;    /* of a chunk; 8 to 32 MB are best */
+  int32_t slots;      /* chunks that may be on their way; 3 are enough for one thread */
+  size_t chunk_bytes; /* room for what comes in, and for what goes out; 4 to 32 MB are best */
 } coldstart_cuda_quantize_options;
 
 typedef struct {
@@ -64,7 +61,6 @@ typedef struct {
   int32_t slot; /* -1: none */
   uint32_t refusals;
   uint64_t tag;
-  int64_t rows;
   const void* data; /* the blocks, until the slot is released */
   size_t bytes;
 } coldstart_cuda_quantize_result;
@@ -86,15 +82,17 @@ COLDSTART_CUDA_API int coldstart_cuda_quantize_create(const coldstart_cuda_quant
                                                       coldstart_cuda_quantizer** quantizer);
 COLDSTART_CUDA_API void coldstart_cuda_quantize_destroy(coldstart_cuda_quantizer* quantizer);
 /*
- * Any thread may call these. acquire: a slot and its pinned buffer, which has room for max_rows rows; -1 when none is
- * free and, with `wait`, none will be unless this caller does something. submit: the buffer has that many rows.
- * collect: waits for the chunk that was submitted first of those not collected. release: the slot is free again, after
- * its result was used, or unused.
+ * Any thread may call these. acquire: a slot and its pinned buffer; -1 when none is free, or with `wait` after another
+ * thread has released one. submit: the buffer has `values` values, whole blocks of the target's type (F32, F16, BF16 to
+ * Q8_0, Q4_0, Q4_1, Q5_0, Q5_1, IQ4_NL, Q4_K, Q5_K, Q6_K). collect: waits for this slot's chunk, or with -1 for the one
+ * that was submitted first of those that nobody collects. release: the slot is free again, after its result was used,
+ * or unused.
  */
 COLDSTART_CUDA_API int coldstart_cuda_quantize_acquire(coldstart_cuda_quantizer* quantizer, int wait, void** buffer);
-COLDSTART_CUDA_API int coldstart_cuda_quantize_submit(coldstart_cuda_quantizer* quantizer, int slot, int64_t rows,
+COLDSTART_CUDA_API int coldstart_cuda_quantize_submit(coldstart_cuda_quantizer* quantizer, int slot,
+                                                      int32_t source_type, int32_t target_type, int64_t values,
                                                       uint64_t tag);
-COLDSTART_CUDA_API int coldstart_cuda_quantize_collect(coldstart_cuda_quantizer* quantizer,
+COLDSTART_CUDA_API int coldstart_cuda_quantize_collect(coldstart_cuda_quantizer* quantizer, int slot,
                                                        coldstart_cuda_quantize_result* result);
 COLDSTART_CUDA_API void coldstart_cuda_quantize_release(coldstart_cuda_quantizer* quantizer, int slot);
 COLDSTART_CUDA_API void coldstart_cuda_quantize_measure(coldstart_cuda_quantizer* quantizer,

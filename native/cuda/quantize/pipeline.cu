@@ -22,10 +22,8 @@ const char* PipelineTimes::Bound() const {
 }
 
 std::unique_ptr<QuantizePipeline> QuantizePipeline::Create(const PipelineOptions& options, std::string* why) {
-  const BlockLayout layout = LayoutOf(options.to);
-  if (!IsFloat(options.from) || !IsQuantized(options.to) || options.columns <= 0 ||
-      options.columns % layout.values != 0 || options.max_rows <= 0 || options.slots < 1 || options.slots > 64) {
-    *why = "Such rows cannot be quantized on a GPU";
+  if (options.chunk_bytes == 0 || options.slots < 1 || options.slots > 64) {
+    *why = "There is no room for a chunk";
     return nullptr;
   }
   int devices = 0;
@@ -51,8 +49,8 @@ cudaError_t QuantizePipeline::Prepare() {
     if (const cudaError_t error = MakeStream(stream); error != cudaSuccess) return error;
   }
   slots_.resize(static_cast<size_t>(options_.slots));
-  const size_t in = BytesIn(options_.max_rows);
-  const size_t out = kHeader + BytesOut(options_.max_rows);
+  const size_t in = options_.chunk_bytes;
+  const size_t out = kHeader + options_.chunk_bytes;
   for (Slot& slot : slots_) {
     for (PinnedMemory* memory : {&slot.in, &slot.out}) {
       if (const cudaError_t error = Allocate(memory == &slot.in ? in : out, memory); error != cudaSuccess) return error;
@@ -78,47 +76,35 @@ QuantizePipeline::~QuantizePipeline() {
   slots_.clear();
 }
 
-size_t QuantizePipeline::BytesIn(int64_t rows) const {
-  return static_cast<size_t>(rows * options_.columns) * LayoutOf(options_.from).bytes;
-}
-
-size_t QuantizePipeline::BytesOut(int64_t rows) const {
-  const BlockLayout layout = LayoutOf(options_.to);
-  return static_cast<size_t>(rows * (options_.columns / layout.values)) * layout.bytes;
-}
-
 QuantizePipeline::Filling QuantizePipeline::Acquire(bool wait) {
   std::unique_lock lock(mutex_);
   while (true) {
-    bool will_be_free = false;
     for (size_t i = 0; i < slots_.size(); ++i) {
-      if (slots_[i].state == State::kFree) {
-        slots_[i].state = State::kFilling;
-        return {static_cast<int>(i), slots_[i].in.get(), BytesIn(options_.max_rows)};
-      }
-      will_be_free |= slots_[i].state != State::kFilling;
+      if (slots_[i].state != State::kFree) continue;
+      slots_[i].state = State::kFilling;
+      return {static_cast<int>(i), slots_[i].in.get(), options_.chunk_bytes};
     }
-    if (!wait || !will_be_free) return {};
+    if (!wait) return {};
     changed_.wait(lock);
   }
 }
 
 cudaError_t QuantizePipeline::Start(Slot& slot) {
   const OnDevice device(options_.device);
-  const size_t bytes_out = kHeader + BytesOut(slot.rows);
+  const size_t bytes_out = kHeader + slot.work.BytesOut();
   cudaError_t error = device.error();
   const auto then = [&error](cudaError_t next) { error = error == cudaSuccess ? next : error; };
   then(cudaEventRecord(slot.copy_in_from.get(), copy_in_.get()));
-  then(
-      cudaMemcpyAsync(slot.device_in.get(), slot.in.get(), BytesIn(slot.rows), cudaMemcpyHostToDevice, copy_in_.get()));
+  then(cudaMemcpyAsync(slot.device_in.get(), slot.in.get(), slot.work.BytesIn(), cudaMemcpyHostToDevice,
+                       copy_in_.get()));
   then(cudaEventRecord(slot.copy_in_to.get(), copy_in_.get()));
 
   then(cudaStreamWaitEvent(quantize_.get(), slot.copy_in_to.get()));
   then(cudaMemsetAsync(slot.device_out.get(), 0, sizeof(uint32_t), quantize_.get()));
   then(cudaEventRecord(slot.quantize_from.get(), quantize_.get()));
   if (error == cudaSuccess) {
-    error = Quantize(options_.from, options_.to, slot.device_in.get(), slot.device_out.get() + kHeader,
-                     slot.rows * options_.columns, reinterpret_cast<uint32_t*>(slot.device_out.get()), quantize_.get());
+    error = Quantize(slot.work.from, slot.work.to, slot.device_in.get(), slot.device_out.get() + kHeader,
+                     slot.work.values, reinterpret_cast<uint32_t*>(slot.device_out.get()), quantize_.get());
   }
   then(cudaEventRecord(slot.quantize_to.get(), quantize_.get()));
 
@@ -129,14 +115,15 @@ cudaError_t QuantizePipeline::Start(Slot& slot) {
   return error;
 }
 
-cudaError_t QuantizePipeline::Submit(int slot, int64_t rows, uint64_t tag) {
+cudaError_t QuantizePipeline::Submit(int slot, const ChunkWork& work, uint64_t tag) {
   const std::lock_guard lock(mutex_);
-  if (slot < 0 || static_cast<size_t>(slot) >= slots_.size() || rows <= 0 || rows > options_.max_rows ||
+  if (slot < 0 || static_cast<size_t>(slot) >= slots_.size() || !work.IsValid() ||
+      work.BytesIn() > options_.chunk_bytes || work.BytesOut() > options_.chunk_bytes ||
       slots_[static_cast<size_t>(slot)].state != State::kFilling) {
     return cudaErrorInvalidValue;
   }
   Slot& chunk = slots_[static_cast<size_t>(slot)];
-  chunk.rows = rows;
+  chunk.work = work;
   chunk.tag = tag;
   if (!started_) {
     started_ = true;
@@ -149,24 +136,25 @@ cudaError_t QuantizePipeline::Submit(int slot, int64_t rows, uint64_t tag) {
   return cudaSuccess;
 }
 
-QuantizePipeline::Result QuantizePipeline::Collect() {
+QuantizePipeline::Result QuantizePipeline::Collect(int wanted) {
   std::unique_lock lock(mutex_);
-  if (submitted_.empty()) return {};
-  const int index = submitted_.front();
-  submitted_.pop_front();
+  const auto found = wanted == kFirst ? submitted_.begin() : std::find(submitted_.begin(), submitted_.end(), wanted);
+  if (found == submitted_.end()) return {};
+  const int index = *found;
+  submitted_.erase(found);
   Slot& slot = slots_[static_cast<size_t>(index)];
   slot.state = State::kCollected;
   lock.unlock();
   const cudaError_t error = cudaEventSynchronize(slot.copy_out_to.get());
   lock.lock();
-  Result result{index, slot.tag, slot.rows, slot.out.get() + kHeader, BytesOut(slot.rows), 0, error};
+  Result result{index, slot.tag, slot.out.get() + kHeader, slot.work.BytesOut(), 0, error};
   if (error != cudaSuccess) return result;
   result.refusals = *reinterpret_cast<const uint32_t*>(slot.out.get());
   times_.copy_in += Seconds(slot.copy_in_from.get(), slot.copy_in_to.get());
   times_.quantize += Seconds(slot.quantize_from.get(), slot.quantize_to.get());
   times_.copy_out += Seconds(slot.copy_out_from.get(), slot.copy_out_to.get());
   times_.total = std::chrono::duration<double>(std::chrono::steady_clock::now() - first_).count();
-  times_.bytes_in += BytesIn(slot.rows);
+  times_.bytes_in += slot.work.BytesIn();
   times_.bytes_out += result.bytes;
   return result;
 }

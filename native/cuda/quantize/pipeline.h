@@ -3,10 +3,10 @@
 //
 //   +--------- slot 0 -------+   Acquire() gives a slot whose buffer the caller fills,
 //   | in -> device -> out    |   Submit() starts its way,
-//   +--------- slot 1 -------+   Collect() waits for the slot that was submitted first,
+//   +--------- slot 1 -------+   Collect() waits for one, or for the one that was submitted first,
 //   | ...                    |   Release() makes it free again, when the caller has taken the result.
 //
-// Any thread may call any of these; results come in the order of submission.
+// Any thread may call any of these: one that fills several slots in turn, or several that wait for their own.
 #pragma once
 
 #include <chrono>
@@ -26,11 +26,20 @@ namespace coldstart::cuda {
 
 struct PipelineOptions {
   int device = 0;
+  size_t chunk_bytes = 0;  // room for what comes in, and for what goes out; 4 to 32 MB are best
+  int slots = 3;
+};
+
+// What becomes of a chunk.
+struct ChunkWork {
   WeightType from = WeightType::kF16;  // F32, F16, BF16
   WeightType to = WeightType::kQ8_0;
-  int64_t columns = 0;   // values of a row, whole blocks of `to`
-  int64_t max_rows = 0;  // of a chunk
-  int slots = 3;
+  int64_t values = 0;  // whole blocks of `to`
+
+  // False if there is no such work.
+  bool IsValid() const { return IsFloat(from) && IsQuantized(to) && values > 0 && values % LayoutOf(to).values == 0; }
+  size_t BytesIn() const { return static_cast<size_t>(values) * LayoutOf(from).bytes; }
+  size_t BytesOut() const { return static_cast<size_t>(values / LayoutOf(to).values) * LayoutOf(to).bytes; }
 };
 
 // Seconds that each part of the way was busy, and what all took: what is near to that is what bounded it.
@@ -56,7 +65,6 @@ class QuantizePipeline {
   struct Result {
     int slot = -1;  // nothing was submitted
     uint64_t tag = 0;
-    int64_t rows = 0;
     const uint8_t* data = nullptr;
     size_t bytes = 0;
     uint32_t refusals = 0;  // RefusalBits; if any, the data are not to be used
@@ -69,12 +77,13 @@ class QuantizePipeline {
   QuantizePipeline(const QuantizePipeline&) = delete;
   QuantizePipeline& operator=(const QuantizePipeline&) = delete;
 
-  // A free slot. With `wait` it waits until one is released, unless all of them are being filled or collected.
+  // A free slot. With `wait` it waits until another thread releases one.
   Filling Acquire(bool wait);
-  // `rows` rows are in the slot's buffer. `tag` comes back with the result.
-  cudaError_t Submit(int slot, int64_t rows, uint64_t tag);
-  // Waits for the chunk that was submitted first of those not collected.
-  Result Collect();
+  // The values are in the slot's buffer. `tag` comes back with the result. After an error the slot is as it was.
+  cudaError_t Submit(int slot, const ChunkWork& work, uint64_t tag);
+  // Waits for this slot's chunk; kFirst: for the one that was submitted first of those that nobody collects.
+  static constexpr int kFirst = -1;
+  Result Collect(int slot = kFirst);
   void Release(int slot);
 
   PipelineTimes times() const;
@@ -83,7 +92,7 @@ class QuantizePipeline {
   enum class State { kFree, kFilling, kSubmitted, kCollected };
   struct Slot {
     State state = State::kFree;
-    int64_t rows = 0;
+    ChunkWork work;
     uint64_t tag = 0;
     PinnedMemory in;
     PinnedMemory out;  // kHeader bytes, then the blocks
@@ -97,9 +106,6 @@ class QuantizePipeline {
   explicit QuantizePipeline(const PipelineOptions& options) : options_(options) {}
   cudaError_t Prepare();
   cudaError_t Start(Slot& slot);
-  size_t BytesIn(int64_t rows) const;
-  size_t BytesOut(int64_t rows) const;
-
   const PipelineOptions options_;
   // One for each engine: what a stream does is then what that engine was busy with.
   Stream copy_in_, quantize_, copy_out_;

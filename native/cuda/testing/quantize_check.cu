@@ -3,6 +3,7 @@
 //   quantize_check [--check] [--bench] [--quick] [--sanitizer] [--json FILE] [--seed N] [--values N]
 //
 // Without --bench it checks, with --bench alone it measures. --sanitizer: a few blocks of each, for slow tools.
+#include <atomic>
 #include <chrono>
 #include <random>
 #include <thread>
@@ -148,46 +149,71 @@ void CheckDequantize(WeightType from, WeightType to, int64_t count, uint64_t see
                              {"guardsIntact", Truth(intact)}});
 }
 
-// The whole way, with chunks that end anywhere.
-void CheckPipeline(WeightType from, WeightType to, uint64_t seed, Report& report) {
+// The whole way, with chunks that end anywhere: by one thread that keeps all slots filled, or by several that wait for
+// their own.
+void CheckPipeline(WeightType from, WeightType to, int threads, uint64_t seed, Report& report) {
   constexpr int64_t kColumns = 768;
   constexpr int64_t kRows = 1001;
+  constexpr int64_t kMostRows = 64;
   std::vector<float> values = PatternRows(kColumns * kRows, 6e4, seed);
   const std::vector<uint8_t> source = Narrow(from, values);
   const std::vector<uint8_t> expected = Reference(to, values);
+  const size_t row_in = source.size() / kRows;
+  const size_t row_out = expected.size() / kRows;
   std::string why;
-  const auto pipeline = QuantizePipeline::Create({0, from, to, kColumns, 64, 3}, &why);
+  const auto pipeline = QuantizePipeline::Create({0, kMostRows * row_in, 3}, &why);
   if (pipeline == nullptr) {
     report.Failed();
     report.Line("pipeline", {{"passed", "false"}, {"why", Text(why)}});
     return;
   }
   Random random(seed);
+  std::vector<std::pair<int64_t, int64_t>> chunks;
+  for (int64_t first = 0; first < kRows; first += chunks.back().second) {
+    chunks.push_back({first, std::min<int64_t>(1 + random.Below(kMostRows), kRows - first)});
+  }
   std::vector<uint8_t> actual(expected.size(), kPoison);
-  const size_t row_in = source.size() / kRows;
-  const size_t row_out = expected.size() / kRows;
-  bool passed = true;
-  const auto collect = [&] {
-    const QuantizePipeline::Result result = pipeline->Collect();
+  std::atomic<int> failures = 0;
+  const auto submit = [&](const QuantizePipeline::Filling& filling, size_t chunk) {
+    const auto [first, rows] = chunks[chunk];
+    std::memcpy(filling.buffer, &source[static_cast<size_t>(first) * row_in], static_cast<size_t>(rows) * row_in);
+    if (pipeline->Submit(filling.slot, {from, to, rows * kColumns}, chunk) != cudaSuccess) ++failures;
+  };
+  const auto collect = [&](int slot) {
+    const QuantizePipeline::Result result = pipeline->Collect(slot);
     if (result.slot < 0) return false;
-    passed &= result.error == cudaSuccess && result.refusals == 0;
-    std::memcpy(&actual[result.tag * row_out], result.data, result.bytes);
+    if (result.error != cudaSuccess || result.refusals != 0) ++failures;
+    std::memcpy(&actual[static_cast<size_t>(chunks[result.tag].first) * row_out], result.data, result.bytes);
     pipeline->Release(result.slot);
     return true;
   };
-  for (int64_t first = 0; first < kRows;) {
-    const int64_t rows = std::min<int64_t>(1 + random.Below(64), kRows - first);
-    QuantizePipeline::Filling filling = pipeline->Acquire(false);
-    while (filling.slot < 0 && collect()) filling = pipeline->Acquire(false);
-    std::memcpy(filling.buffer, &source[static_cast<size_t>(first) * row_in], static_cast<size_t>(rows) * row_in);
-    passed &= pipeline->Submit(filling.slot, rows, static_cast<uint64_t>(first)) == cudaSuccess;
-    first += rows;
+  if (threads == 1) {
+    for (size_t chunk = 0; chunk < chunks.size(); ++chunk) {
+      QuantizePipeline::Filling filling = pipeline->Acquire(false);
+      while (filling.slot < 0 && collect(QuantizePipeline::kFirst)) filling = pipeline->Acquire(false);
+      submit(filling, chunk);
+    }
+    while (collect(QuantizePipeline::kFirst)) {
+    }
+  } else {
+    std::atomic<size_t> next = 0;
+    std::vector<std::thread> all;
+    for (int i = 0; i < threads; ++i) {
+      all.emplace_back([&] {
+        for (size_t chunk = next++; chunk < chunks.size(); chunk = next++) {
+          const QuantizePipeline::Filling filling = pipeline->Acquire(true);
+          submit(filling, chunk);
+          if (!collect(filling.slot)) ++failures;
+        }
+      });
+    }
+    for (std::thread& thread : all) thread.join();
   }
-  while (collect()) {
-  }
-  passed &= actual == expected;
+  const bool passed = failures == 0 && actual == expected;
   if (!passed) report.Failed();
-  report.Line("pipeline", {{"from", Text(Name(from))}, {"to", Text(Name(to))}, {"passed", Truth(passed)}});
+  report.Line(
+      "pipeline",
+      {{"from", Text(Name(from))}, {"to", Text(Name(to))}, {"threads", Number(threads)}, {"passed", Truth(passed)}});
 }
 
 void Check(int64_t count, uint64_t seed, Report& report) {
@@ -200,7 +226,8 @@ void Check(int64_t count, uint64_t seed, Report& report) {
     }
     CheckDequantize(to, WeightType::kF32, count / 4, seed++, report);
     CheckDequantize(to, WeightType::kF16, count / 4, seed++, report);
-    CheckPipeline(WeightType::kF16, to, seed++, report);
+    CheckPipeline(WeightType::kF16, to, 1, seed++, report);
+    CheckPipeline(WeightType::kF32, to, 7, seed++, report);
   }
 }
 
@@ -285,18 +312,18 @@ void BenchKernels(const std::vector<uint8_t>& pattern, const Bandwidths& bandwid
 // From pinned memory to pinned memory. The source's buffers stay as they are: what filling them costs is not of the
 // GPU.
 void BenchPipeline(const std::vector<uint8_t>& pattern, WeightType from, const Bandwidths& bandwidths, Report& report) {
-  constexpr int64_t kColumns = 4096;
-  constexpr int64_t kChunkRows = 2048;  // 16 MiB of F16
+  constexpr size_t kChunkBytes = size_t{16} << 20;
   constexpr int kChunks = 160;
   constexpr int kSlots = 4;
   for (const WeightType to : kQuantized) {
     std::string why;
-    const auto pipeline = QuantizePipeline::Create({0, from, to, kColumns, kChunkRows, kSlots}, &why);
+    const auto pipeline = QuantizePipeline::Create({0, kChunkBytes, kSlots}, &why);
     if (pipeline == nullptr) {
       report.Failed();
       report.Line("stream", {{"to", Text(Name(to))}, {"why", Text(why)}});
       continue;
     }
+    const ChunkWork work{from, to, static_cast<int64_t>(kChunkBytes / LayoutOf(from).bytes)};
     for (int i = 0; i < kSlots; ++i) {
       const QuantizePipeline::Filling filling = pipeline->Acquire(false);
       std::memcpy(filling.buffer, pattern.data(), filling.bytes);
@@ -305,7 +332,7 @@ void BenchPipeline(const std::vector<uint8_t>& pattern, WeightType from, const B
     for (int chunk = 0; chunk < kChunks;) {
       const QuantizePipeline::Filling filling = pipeline->Acquire(false);
       if (filling.slot >= 0) {
-        COLDSTART_REQUIRE(pipeline->Submit(filling.slot, kChunkRows, static_cast<uint64_t>(chunk)));
+        COLDSTART_REQUIRE(pipeline->Submit(filling.slot, work, static_cast<uint64_t>(chunk)));
         ++chunk;
         continue;
       }
