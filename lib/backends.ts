@@ -239,9 +239,7 @@ export function isGpuLost(backends: Backend[], nvidiaDriver = hasNvidiaDriver())
 
 /** What a user should know who expects a GPU and gets none. */
 export function whyNoGpu(backends: Backend[], nvidiaDriver = hasNvidiaDriver()): string {
-  const tried = backends.filter(
-    ({ source, status, reason }) => status === "refused" || (source !== "coldstart" && reason),
-  );
+  const tried = backends.filter(({ status, reason }) => status === "refused" || reason !== undefined);
   const reasons = tried.map(({ name, source, reason }) => `${name} of ${source}: ${reason}`);
   if (reasons.length === 0 && nvidiaDriver) {
     reasons.push(
@@ -249,6 +247,11 @@ export function whyNoGpu(backends: Backend[], nvidiaDriver = hasNvidiaDriver()):
     );
   }
   return reasons.length === 0 ? "no backend for a GPU is installed" : reasons.join("; ");
+}
+
+/** Whether a GPU of NVIDIA's is in use, or should be. */
+export function expectsNvidiaGpu(backends: Backend[]): boolean {
+  return hasNvidiaDriver() || backends.some(({ name, devices }) => name === "CUDA" && devices.length > 0);
 }
 
 function hasNvidiaDriver(): boolean {

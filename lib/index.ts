@@ -41,7 +41,12 @@ export { Model, type ModelInfo, type ModelStatus, type Placement } from "./model
 export { planModel, type PlanOptions } from "./plan.js";
 export type { DevicePlan, Plan } from "./placement/plan.js";
 export type { MetadataArray, MetadataScalar, MetadataType, MetadataValue } from "./native.js";
-export { quantizeModel, type QuantizeOptions, type QuantizeResult } from "./quantization/quantize-model.js";
+export {
+  quantizeModel,
+  type QuantizeDevice,
+  type QuantizeOptions,
+  type QuantizeResult,
+} from "./quantization/quantize-model.js";
 export type { QuantizationRecipe } from "./quantization/recipe.js";
 export type { QuantizationType } from "./quantization/types.js";
 export { Session } from "./session.js";

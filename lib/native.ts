@@ -90,10 +90,25 @@ export interface NativeConversionPlan {
   tensors: { name: string; from: string; to: string; parameters: number; sourceBytes: number; bytes: number }[];
 }
 
+/** What quantized. */
+export interface NativeWritten {
+  /** ggml's name. */
+  device: string;
+  /** What bounded a GPU, or "". */
+  bound: string;
+  /** With "auto": why it was not a GPU. */
+  note: string;
+}
+
 export interface NativeConversion {
   plan(): Promise<NativeConversionPlan>;
   /** New files, one path for each of the plan's. What was begun is left behind when it fails. */
-  write(paths: string[], threads: number, onProgress: (fraction: number) => void): Promise<void>;
+  write(
+    paths: string[],
+    threads: number,
+    device: "auto" | "cpu" | "cuda",
+    onProgress: (fraction: number) => void,
+  ): Promise<NativeWritten>;
   /** The promise of `write` is rejected with `ABORTED` soon. */
   cancel(): void;
 }

@@ -31,7 +31,10 @@ function outputPath(input: string, file: string, { type, keepSplit }: QuantizeFl
   return path.join(file, `${name}-${type}${keepSplit ? "" : ".gguf"}`);
 }
 
-function summary({ files, tensors, sourceBytes, bytes, bitsPerWeight }: QuantizeResult, dryRun: boolean): string {
+function summary(
+  { files, tensors, sourceBytes, bytes, bitsPerWeight, device, notes }: QuantizeResult,
+  dryRun: boolean,
+): string {
   const byType = new Map<string, { count: number; bytes: number }>();
   for (const tensor of tensors) {
     const known = byType.get(tensor.to) ?? { count: 0, bytes: 0 };
@@ -42,5 +45,6 @@ function summary({ files, tensors, sourceBytes, bytes, bitsPerWeight }: Quantize
     .map(([type, { count, bytes }]) => [`  ${type}`, `${count} tensors`, formatBytes(bytes)]);
   const names = files.map((file) => file.path).join(", ");
   const size = `${formatBytes(sourceBytes)} -> ${formatBytes(bytes)}, ${bitsPerWeight.toFixed(2)} bits per weight`;
-  return `${names}${dryRun ? " would be" : ""}: ${size}\n${formatTable(rows)}`;
+  const by = device === undefined ? [] : [`  by ${device}`];
+  return [`${names}${dryRun ? " would be" : ""}: ${size}`, formatTable(rows), ...by, ...notes].join("\n");
 }

@@ -1,8 +1,15 @@
 import { writeAtomically } from "../atomic-file.js";
+import { expectsNvidiaGpu, listBackends, type Backend } from "../backends.js";
 import { checkApart, partPaths } from "../gguf/output.js";
 import { readWatch, WATCH_NAMES, type Watch, type WatchOptions } from "../gguf/watch.js";
 import { defaultThreads } from "../machine/threads.js";
-import { native, type NativeConversion, type NativeConversionPlan, type NativeRecipe } from "../native.js";
+import {
+  native,
+  type NativeConversion,
+  type NativeConversionPlan,
+  type NativeRecipe,
+  type NativeWritten,
+} from "../native.js";
 import { OptionReader, toPath } from "../options.js";
 import { checkRecipe, RECIPE_NAMES, type QuantizationRecipe } from "./recipe.js";
 
@@ -13,7 +20,15 @@ export interface QuantizeOptions extends QuantizationRecipe, WatchOptions {
   dryRun?: boolean;
   /** CPU threads. Default: the physical cores, within a container's quota. */
   threads?: number;
+  /**
+   * What computes. `"cuda"`: the first NVIDIA GPU, which needs coldstart's own CUDA backend, for tensors of F32, F16 or BF16
+   * that become `Q8_0`, `Q4_0`, `Q4_1`, `Q5_0`, `Q5_1`, `IQ4_NL`, `Q4_K`, `Q5_K` or `Q6_K` without an importance matrix; the CPU
+   * for others. The bytes are the same. Default `"auto"`: a GPU if there is one that can.
+   */
+  device?: QuantizeDevice;
 }
+
+export type QuantizeDevice = "auto" | "cpu" | "cuda";
 
 export interface QuantizeResult {
   /** What was written, or would be. */
@@ -23,6 +38,10 @@ export interface QuantizeResult {
   sourceBytes: number;
   bytes: number;
   bitsPerWeight: number;
+  /** What quantized: `"CPU"`, or the name of a GPU, `"CUDA0"`, which did what it can. Undefined with `dryRun`. */
+  device: string | undefined;
+  /** With `device: "auto"` and a GPU of NVIDIA's: why it was not a GPU. What bounded a GPU. */
+  notes: string[];
   /** In the order they are in the files. */
   tensors: { name: string; from: string; to: string; parameters: number; sourceBytes: number; bytes: number }[];
 }
@@ -39,23 +58,25 @@ export interface QuantizeResult {
  *
  * Rejects with `MODEL_NOT_FOUND`, `INVALID_GGUF` (also when a weight is NaN or infinite), `UNSUPPORTED_MODEL`,
  * `INVALID_OPTION`, `NUMERIC_ERROR` (weights out of the type's range), `LOAD_FAILED` (the input cannot be read),
- * `WRITE_FAILED`, `ABORTED`, `NATIVE_ADDON_MISSING`.
+ * `WRITE_FAILED`, `BACKEND_UNAVAILABLE` (with `device: "cuda"` there is no such GPU, or it failed), `ABORTED`,
+ * `NATIVE_ADDON_MISSING`.
  */
 export async function quantizeModel(
   input: string | URL,
   output: string | URL,
   options: QuantizeOptions,
 ): Promise<QuantizeResult> {
-  const names = [...RECIPE_NAMES, "keepSplit", "dryRun", "threads", ...WATCH_NAMES] as const;
+  const names = [...RECIPE_NAMES, "keepSplit", "dryRun", "threads", "device", ...WATCH_NAMES] as const;
   const read = new OptionReader(options, names satisfies readonly (keyof QuantizeOptions)[]);
   const recipe = checkRecipe(read);
   const [from, to] = [toPath(input, "input"), toPath(output, "output")];
   const keepSplit = read.boolean("keepSplit", false);
   const dryRun = read.boolean("dryRun", false);
   const threads = read.integer("threads", 1, 512, undefined) ?? defaultThreads();
+  const device = read.choice("device", ["auto", "cpu", "cuda"], "auto");
   const watch = readWatch(read, "Quantizing");
   watch.checkAborted();
-  return quantize(from, to, recipe, { keepSplit, dryRun, threads, watch });
+  return quantize(from, to, recipe, { keepSplit, dryRun, threads, device, watch });
 }
 
 /** @internal With options that have been checked. */
@@ -67,8 +88,9 @@ export async function quantize(
     keepSplit = false,
     dryRun = false,
     threads,
+    device = "auto",
     watch,
-  }: { keepSplit?: boolean; dryRun?: boolean; threads: number; watch: Watch },
+  }: { keepSplit?: boolean; dryRun?: boolean; threads: number; device?: QuantizeDevice; watch: Watch },
 ): Promise<QuantizeResult> {
   const conversion = new (native().Conversion)(input, recipe, keepSplit);
   const plan = await conversion.plan();
@@ -77,16 +99,21 @@ export async function quantize(
   const result = summary(plan, paths);
   if (dryRun) return result;
   await checkApart(await native().modelFiles(input), paths);
-  await writeAtomically(paths, (partial) => write(conversion, partial, threads, watch));
-  return result;
+  const backends = device === "cpu" ? [] : await listBackends();
+  const written = { device: "", bound: "", note: "" };
+  await writeAtomically(paths, async (partial) => {
+    Object.assign(written, await write(conversion, partial, threads, device, watch));
+  });
+  return { ...result, device: written.device, notes: notesOf(written, backends) };
 }
 
 async function write(
   conversion: NativeConversion,
   paths: string[],
   threads: number,
+  device: QuantizeDevice,
   { onProgress, signal, checkAborted }: Watch,
-): Promise<void> {
+): Promise<NativeWritten> {
   let thrown: { error: unknown } | undefined;
   const report = (fraction: number) => {
     try {
@@ -100,9 +127,10 @@ async function write(
   signal?.addEventListener("abort", abort, { once: true });
   try {
     checkAborted();
-    await conversion.write(paths, threads, report);
+    const written = await conversion.write(paths, threads, device, report);
     report(1);
     if (thrown) throw thrown.error;
+    return written;
   } catch (error) {
     if (thrown) throw thrown.error;
     checkAborted();
@@ -110,6 +138,12 @@ async function write(
   } finally {
     signal?.removeEventListener("abort", abort);
   }
+}
+
+/** That it was the CPU is no surprise where there is no GPU. */
+function notesOf({ device, bound, note }: NativeWritten, backends: Backend[]): string[] {
+  if (bound !== "") return [`${device} was bound by ${bound}.`];
+  return note !== "" && expectsNvidiaGpu(backends) ? [`Quantized on the CPU: ${note}.`] : [];
 }
 
 function summary({ files, tensors }: NativeConversionPlan, paths: string[]): QuantizeResult {
@@ -121,6 +155,8 @@ function summary({ files, tensors }: NativeConversionPlan, paths: string[]): Qua
     sourceBytes,
     bytes,
     bitsPerWeight: (8 * bytes) / Math.max(1, parameters),
+    device: undefined,
+    notes: [],
     tensors,
   };
 }

@@ -1,5 +1,6 @@
 #include "addon/conversion_object.h"
 
+#include <memory>
 #include <mutex>
 #include <optional>
 #include <string>
@@ -11,6 +12,7 @@
 #include "loading/preflight.h"
 #include "weights/conversion.h"
 #include "weights/convert_file.h"
+#include "weights/gpu_quantizer.h"
 
 namespace coldstart {
 
@@ -77,6 +79,31 @@ class Progress {
   Napi::ThreadSafeFunction call_;
 };
 
+// What did the work.
+struct Written {
+  std::string device;
+  std::string bound;  // what bounded a GPU
+  std::string note;   // why not a GPU
+};
+
+// What `device` means: "cpu", "cuda", or "auto", which takes a GPU where that is possible.
+std::unique_ptr<GpuQuantizer> ChooseDevice(const std::string& device, size_t threads, Written* written) {
+  written->device = "CPU";
+  if (device == "cpu") return nullptr;
+  std::string why;
+  std::unique_ptr<GpuQuantizer> gpu = GpuQuantizer::Create(threads, &why);
+  if (gpu != nullptr) {
+    written->device = gpu->device();
+  } else if (device == "cuda") {
+    throw Error(ErrorCode::kBackendUnavailable, "No GPU can quantize: " + why + ".",
+                "Build the CUDA backend (npm run build:cuda), or quantize on the CPU (device: \"cpu\").",
+                {{"reason", why}});
+  } else {
+    written->note = why;
+  }
+  return gpu;
+}
+
 }  // namespace
 
 Napi::Function ConversionObject::Define(Napi::Env env) {
@@ -104,33 +131,42 @@ Napi::Value ConversionObject::Plan(const Napi::CallbackInfo& info) {
 
 Napi::Value ConversionObject::Write(const Napi::CallbackInfo& info) {
   return AtEdge(info.Env(), [&]() -> Napi::Value {
-    if (!info[0].IsArray() || !info[2].IsFunction())
-      throw Napi::TypeError::New(info.Env(), "write(paths, threads, onProgress)");
+    if (!info[0].IsArray() || !info[3].IsFunction())
+      throw Napi::TypeError::New(info.Env(), "write(paths, threads, device, onProgress)");
     std::vector<std::string> paths;
     const auto array = info[0].As<Napi::Array>();
     for (uint32_t i = 0; i < array.Length(); ++i) paths.push_back(ReadString(array.Get(i), "paths"));
     const auto threads = static_cast<size_t>(ReadNumber(info[1], "threads"));
-    auto work = [conversion = conversion_, paths = std::move(paths), threads,
-                 progress = Progress(info.Env(), info[2].As<Napi::Function>())]() mutable {
+    auto work = [conversion = conversion_, paths = std::move(paths), threads, device = ReadString(info[2], "device"),
+                 progress = Progress(info.Env(), info[3].As<Napi::Function>())]() mutable {
       const Conversion& plan = conversion->get();
+      Written written;
       try {
+        const std::unique_ptr<GpuQuantizer> gpu = ChooseDevice(device, threads, &written);
         if (paths.size() != plan.files().size()) {
           throw Error(ErrorCode::kInvalidOption, "There is not one path for each file.",
                       "This is checked in lib/; please report it.");
         }
-        WriteConversion(plan, paths, threads, [&](float fraction) {
+        WriteConversion(plan, paths, threads, gpu.get(), [&](float fraction) {
           progress.Report(fraction);
           return !conversion->cancelled;
         });
+        if (gpu != nullptr) written.bound = gpu->Bound();
       } catch (...) {
         progress.End();
         throw;
       }
       progress.End();
-      return true;
+      return written;
     };
-    auto nothing = [](Napi::Env env, bool) { return env.Undefined(); };
-    return PromiseWorker<decltype(work), decltype(nothing)>::Start(info.Env(), std::move(work), nothing);
+    auto to_js = [](Napi::Env env, const Written& written) -> Napi::Value {
+      Napi::Object object = Napi::Object::New(env);
+      object.Set("device", written.device);
+      object.Set("bound", written.bound);
+      object.Set("note", written.note);
+      return object;
+    };
+    return PromiseWorker<decltype(work), decltype(to_js)>::Start(info.Env(), std::move(work), to_js);
   });
 }
 

@@ -3,6 +3,7 @@
 #include <memory>
 #include <mutex>
 
+#include "backends/cuda_functions.h"
 #include "backends/log.h"
 #include "base/error.h"
 #include "ggml-backend.h"
@@ -103,6 +104,7 @@ BackendPlugin LoadBackendPlugin(const std::string& path) {
     const std::string why = log.Errors();
     Refuse(path, why.empty() ? "it does not support this machine" : why, "Leave it out of the search.");
   }
+  TakeCudaFunctions(path, backend);
   BackendPlugin plugin{ggml_backend_reg_name(backend), {}};
   for (size_t i = 0; i < ggml_backend_reg_dev_count(backend); ++i) {
     plugin.devices.emplace_back(ggml_backend_dev_name(ggml_backend_reg_dev_get(backend, i)));

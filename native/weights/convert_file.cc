@@ -19,7 +19,7 @@ namespace {
 }  // namespace
 
 void WriteConversion(const Conversion& conversion, const std::vector<std::string>& paths, size_t threads,
-                     const std::function<bool(float)>& on_progress) {
+                     GpuQuantizer* gpu, const std::function<bool(float)>& on_progress) {
   std::vector<OutputFile> files;
   for (size_t i = 0; i < paths.size(); ++i) {
     const ConvertedFile& planned = conversion.files()[i];
@@ -28,7 +28,7 @@ void WriteConversion(const Conversion& conversion, const std::vector<std::string
     files.push_back(*std::move(file));
   }
   const uint64_t total = std::max<uint64_t>(1, conversion.SourceBytes());
-  RowWorkers workers(threads);
+  RowWorkers workers(threads, gpu);
   for (const ConvertedTensor& tensor : conversion.tensors()) {
     const OutputFile& file = files[tensor.part];
     const std::string& path = paths[tensor.part];

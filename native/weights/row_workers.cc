@@ -14,7 +14,13 @@ namespace {
 // Weights that a thread takes at a time: what it needs of them as F32 stays in a core's own cache.
 constexpr int64_t kChunk = 65536;
 
-int64_t RowsAtOnce(const ConvertedTensor& tensor) { return std::max<int64_t>(1, kChunk / tensor.columns); }
+// Asks for what the other threads take meanwhile, and more.
+void ReadAhead(const ConvertedTensor& tensor, int64_t first, int64_t count) {
+  constexpr int64_t kAhead = 16;
+  const int64_t ahead = first + kAhead * count;
+  const int64_t total = tensor.rows * tensor.matrices;
+  if (ahead < total) tensor.source->ReadAhead(ahead, std::min(count, total - ahead));
+}
 
 [[noreturn]] void ThrowNotFinite(const ConvertedTensor& tensor) {
   throw Error(ErrorCode::kInvalidGguf, "Weights of " + tensor.name + " are NaN or infinite.",
@@ -37,7 +43,7 @@ struct RowWorkers::Buffers {
   std::vector<uint8_t> result;
 };
 
-RowWorkers::RowWorkers(size_t threads) {
+RowWorkers::RowWorkers(size_t threads, GpuQuantizer* gpu) : gpu_(gpu) {
   for (size_t i = 0; i < std::max<size_t>(1, threads); ++i) threads_.emplace_back([this] { Run(); });
 }
 
@@ -75,6 +81,10 @@ bool RowWorkers::Wait(const std::function<bool(uint64_t)>& on_progress) {
   return !cancelled_;
 }
 
+int64_t RowWorkers::RowsAtOnce(const ConvertedTensor& tensor) const {
+  return UsesGpu(tensor) ? gpu_->RowsAtOnce(tensor) : std::max<int64_t>(1, kChunk / tensor.columns);
+}
+
 void RowWorkers::Cancel() { cancelled_ = true; }
 
 void RowWorkers::Fail(Error error) {
@@ -99,7 +109,11 @@ void RowWorkers::Run() {
     if (job->next == tensor.rows * tensor.matrices) jobs_.pop_front();
     lock.unlock();
     try {
-      if (!cancelled_) Convert(*job, first, count, buffers);
+      if (!cancelled_ && UsesGpu(tensor)) {
+        ConvertOnGpu(*job, first, count, buffers);
+      } else if (!cancelled_) {
+        Convert(*job, first, count, buffers);
+      }
     } catch (...) {
       Fail(CurrentError("Converting " + tensor.name));
     }
@@ -121,34 +135,47 @@ void RowWorkers::Run() {
 void RowWorkers::Convert(const Job& job, int64_t first, int64_t count, Buffers& buffers) {
   const ConvertedTensor& tensor = *job.tensor;
   const size_t source_bytes = static_cast<size_t>(count) * ggml_row_size(tensor.from, tensor.columns);
-  const size_t row_bytes = ggml_row_size(tensor.to, tensor.columns);
-  const size_t result_bytes = static_cast<size_t>(count) * row_bytes;
   if (buffers.source.size() < source_bytes) buffers.source.resize(source_bytes);
-  // What the other threads take meanwhile, and more.
-  constexpr int64_t kAhead = 16;
-  const int64_t ahead = first + kAhead * count;
-  const int64_t total = tensor.rows * tensor.matrices;
-  if (ahead < total) tensor.source->ReadAhead(ahead, std::min(count, total - ahead));
+  ReadAhead(tensor, first, count);
   tensor.source->Read(first, count, buffers.source.data());
-  const uint64_t offset = static_cast<uint64_t>(first) * row_bytes;
   if (tensor.from == tensor.to) {
     if (!ggml_validate_row_data(tensor.from, buffers.source.data(), source_bytes)) ThrowNotFinite(tensor);
-    job.write(offset, std::span(buffers.source.data(), source_bytes));
+    job.write(static_cast<uint64_t>(first) * ggml_row_size(tensor.to, tensor.columns),
+              std::span(buffers.source.data(), source_bytes));
   } else {
-    const auto elements = static_cast<size_t>(count * tensor.columns);
-    if (buffers.values.size() < elements) buffers.values.resize(elements);
-    if (buffers.result.size() < result_bytes) buffers.result.resize(result_bytes);
-    if (!WidenRow(tensor.from, buffers.source.data(), buffers.values.data(), count * tensor.columns)) {
-      ThrowNotFinite(tensor);
-    }
-    const float* importance =
-        tensor.importance == nullptr ? nullptr : tensor.importance + first / tensor.rows * tensor.columns;
-    if (!QuantizeRows(tensor.to, buffers.values.data(), count, tensor.columns, importance, buffers.result.data())) {
-      ThrowOutOfRange(tensor);
-    }
-    job.write(offset, std::span(buffers.result.data(), result_bytes));
+    Quantize(job, first, count, buffers.source.data(), buffers);
   }
   done_bytes_ += source_bytes;
+}
+
+void RowWorkers::ConvertOnGpu(const Job& job, int64_t first, int64_t count, Buffers& buffers) {
+  const ConvertedTensor& tensor = *job.tensor;
+  ReadAhead(tensor, first, count);
+  GpuQuantizer::Chunk chunk(*gpu_);
+  tensor.source->Read(first, count, chunk.source());
+  if (const auto blocks = chunk.Quantize(tensor, count)) {
+    job.write(static_cast<uint64_t>(first) * ggml_row_size(tensor.to, tensor.columns), *blocks);
+  } else {
+    // The CPU says what is wrong with them.
+    Quantize(job, first, count, chunk.source(), buffers);
+  }
+  done_bytes_ += static_cast<size_t>(count) * ggml_row_size(tensor.from, tensor.columns);
+}
+
+void RowWorkers::Quantize(const Job& job, int64_t first, int64_t count, const uint8_t* source, Buffers& buffers) {
+  const ConvertedTensor& tensor = *job.tensor;
+  const size_t row_bytes = ggml_row_size(tensor.to, tensor.columns);
+  const size_t result_bytes = static_cast<size_t>(count) * row_bytes;
+  const auto elements = static_cast<size_t>(count * tensor.columns);
+  if (buffers.values.size() < elements) buffers.values.resize(elements);
+  if (buffers.result.size() < result_bytes) buffers.result.resize(result_bytes);
+  if (!WidenRow(tensor.from, source, buffers.values.data(), count * tensor.columns)) ThrowNotFinite(tensor);
+  const float* importance =
+      tensor.importance == nullptr ? nullptr : tensor.importance + first / tensor.rows * tensor.columns;
+  if (!QuantizeRows(tensor.to, buffers.values.data(), count, tensor.columns, importance, buffers.result.data())) {
+    ThrowOutOfRange(tensor);
+  }
+  job.write(static_cast<uint64_t>(first) * row_bytes, std::span(buffers.result.data(), result_bytes));
 }
 
 }  // namespace coldstart

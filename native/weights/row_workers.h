@@ -17,6 +17,7 @@
 
 #include "base/error.h"
 #include "weights/conversion.h"
+#include "weights/gpu_quantizer.h"
 
 namespace coldstart {
 
@@ -27,7 +28,8 @@ class RowWorkers {
   // Called by one of the threads when all of the tensor was written.
   using Finish = std::function<void()>;
 
-  explicit RowWorkers(size_t threads);
+  // With a GPU, which outlives this: what it takes is quantized there.
+  explicit RowWorkers(size_t threads, GpuQuantizer* gpu = nullptr);
   // Cancels what is left and waits for the threads.
   ~RowWorkers();
   RowWorkers(const RowWorkers&) = delete;
@@ -57,7 +59,14 @@ class RowWorkers {
   struct Buffers;
 
   void Run();
+  bool UsesGpu(const ConvertedTensor& tensor) const { return gpu_ != nullptr && gpu_->Takes(tensor); }
+  int64_t RowsAtOnce(const ConvertedTensor& tensor) const;
   void Convert(const Job& job, int64_t first, int64_t count, Buffers& buffers);
+  void ConvertOnGpu(const Job& job, int64_t first, int64_t count, Buffers& buffers);
+  // Rows as they are in the source.
+  void Quantize(const Job& job, int64_t first, int64_t count, const uint8_t* source, Buffers& buffers);
+
+  GpuQuantizer* const gpu_;
 
   std::mutex mutex_;  // guards the next five, and the jobs' numbers
   std::condition_variable changed_;
