@@ -50,8 +50,8 @@ __device__ void MultiplyF16(float (&d)[4], const uint32_t (&a)[4],
 __device__ void MultiplyBf16(float (&d)[4], const uint32_t (&a)[4], const uint32_t (&b)[2]);  // sm_80, K = 16
 __device__ void MultiplyTf32(float (&d)[4], const uint32_t (&a)[4], const uint32_t (&b)[2]);  // sm_80, K = 8
 
-// A F32 rounded to TF32 (11 significant bits), to nearest and ties away from zero; NaN stays NaN, infinities stay.
-// sm_80.
+// A F32 rounded to TF32 (11 significant bits), to nearest and ties away from zero; infinities stay. NaN stays NaN,
+// except that one which only its lower 13 bits tell from an infinity becomes one (on an H200). sm_80.
 __device__ uint32_t RoundToTf32(uint32_t bits_of_f32);
 
 }  // namespace coldstart::cuda

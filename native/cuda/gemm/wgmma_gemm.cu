@@ -53,8 +53,9 @@ cudaError_t Start(const GemmProblem& p, const GemmPlan& plan, const GemmDevice& 
   args.type_c = p.type_c;
   args.member_a = p.a.stride != 0;
   args.member_b = p.b.stride != 0;
-  args.store_boxes = p.type_c != Element::kF32 && p.beta == 0 && plan.splits == 1 && IsAligned(p.c, 2, p.batch) &&
-                     (p.batch == 1 || p.c.stride > 0);
+  // Bulk copies write whole pieces of 16 bytes, so a column has to end with one.
+  args.store_boxes = p.type_c != Element::kF32 && p.beta == 0 && plan.splits == 1 && p.m % 8 == 0 &&
+                     IsAligned(p.c, 2, p.batch) && (p.batch == 1 || p.c.stride > 0);
 
   TensorMap map_a{};
   TensorMap map_b{};
