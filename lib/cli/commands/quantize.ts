@@ -23,7 +23,7 @@ export function register(program: Command): void {
     .option("--keep-split", "as many files as the input has")
     .option("--dry-run", "only say what would be written")
     .option("--threads <n>", "CPU threads", parseNumber)
-    .option("--device <device>", "what computes: auto, cpu or cuda", "auto")
+    .option("--device <device>", "auto (the default), cpu or cuda")
     .option("--json", "what was written, as JSON")
     .option("-q, --quiet", "no progress and no summary")
     .action(async (input: string, output: string, flags: QuantizeFlags) =>
