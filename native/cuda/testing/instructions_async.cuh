@@ -157,7 +157,11 @@ inline std::string CheckBox(const BoxCase& box_case, Random* random) {
       }
     }
   }
+  // Stores write whole pieces of 16 bytes, so that what lies between a row's end and the next piece may have changed.
+  const size_t end = kExtent[0] * element_bytes, end_of_piece = (end + 15) / 16 * 16;
   for (size_t i = 0; i < expected.size(); ++i) {
+    const size_t in_row = i % plane % row;
+    if (i % plane < row * kExtent[1] && in_row >= end && in_row < end_of_piece) continue;
     if (stored[i] != expected[i])
       return Differs("stored byte", i, static_cast<int>(stored[i]), static_cast<int>(expected[i]));
   }
@@ -170,13 +174,15 @@ inline std::string CheckBoxes(uint32_t seed) {
       {TensorElement::kF16, true, 0, 0, 0, {64, 8, 1}},    {TensorElement::kF16, true, 64, 3, 1, {64, 16, 1}},
       {TensorElement::kBf16, true, 128, 5, 2, {64, 9, 2}}, {TensorElement::kF32, true, -3, -2, -1, {32, 8, 3}},
       {TensorElement::kF16, false, 8, 1, 0, {40, 5, 2}},   {TensorElement::kF32, false, 140, 9, 1, {16, 4, 1}},
-      {TensorElement::kF16, true, 200, 0, 0, {64, 8, 1}},
+      {TensorElement::kF16, true, 200, 0, 0, {64, 8, 1}},  {TensorElement::kF16, true, 101, 2, 1, {64, 8, 1}},
+      {TensorElement::kF32, false, 145, 10, 2, {8, 2, 2}},
   };
+  std::string errors;
   for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); ++i) {
     const std::string error = CheckBox(cases[i], &random);
-    if (!error.empty()) return "box " + std::to_string(i) + ": " + error;
+    if (!error.empty()) errors += (errors.empty() ? "" : "; ") + ("box " + std::to_string(i) + ": " + error);
   }
-  return "";
+  return errors;
 }
 
 // Each block of two brings one box to both: block r brings box r to the place 1024 * r.

@@ -196,7 +196,9 @@ inline std::string CheckRounding(uint32_t seed) {
   for (size_t i = 0; i < values.size(); ++i) {
     const uint32_t magnitude = values[i] & 0x7fffffff;
     if (magnitude > 0x7f800000) {
-      if ((out[i] & 0x7fffffff) <= 0x7f800000) return Differs("NaN", i, out[i], values[i]);
+      // One that only its lower bits tell from an infinity may become one.
+      const bool stays = (magnitude & 0x7fe000) != 0;
+      if (stays && (out[i] & 0x7fffffff) <= 0x7f800000) return Differs("NaN", values[i], out[i], values[i]);
       continue;
     }
     // Ties away from zero. What is below the bits of TF32 is not defined.

@@ -26,16 +26,17 @@ constexpr uint32_t kOffsetBits = 0xffffff;
 uint32_t BytesOf(const TensorMap& map) { return map.box[0] * map.box[1] * map.box[2] * map.element_bytes; }
 
 // For each element of the box: its place in the box as it lies in shared memory, and the element of the tensor, or
-// nullptr outside.
+// nullptr outside. Rows have `row` elements.
 template <typename Function>
-void ForEachElement(const TensorMap& map, int x, int y, int z, Function function) {
+void ForEachElement(const TensorMap& map, int x, int y, int z, uint64_t row, Function function) {
+  const uint64_t extent[3] = {row, map.extent[1], map.extent[2]};
   uint32_t place = 0;
   for (uint32_t k = 0; k < map.box[2]; ++k) {
     for (uint32_t j = 0; j < map.box[1]; ++j) {
       for (uint32_t i = 0; i < map.box[0]; ++i, place += map.element_bytes) {
         const int64_t at[3] = {int64_t{x} + i, int64_t{y} + j, int64_t{z} + k};
         bool inside = true;
-        for (int d = 0; d < 3; ++d) inside = inside && at[d] >= 0 && at[d] < static_cast<int64_t>(map.extent[d]);
+        for (int d = 0; d < 3; ++d) inside = inside && at[d] >= 0 && at[d] < static_cast<int64_t>(extent[d]);
         const char* element = static_cast<const char*>(map.base) + at[0] * map.element_bytes +
                               at[1] * static_cast<int64_t>(map.stride_bytes[0]) +
                               at[2] * static_cast<int64_t>(map.stride_bytes[1]);
@@ -77,7 +78,7 @@ void StartLoad(SharedAddress to, const TensorMap& map, SharedAddress barrier_add
                                                    " has completed without the bytes of a copy that " + who +
                                                    " started in it");
     }
-    ForEachElement(map, x, y, z, [&](uint32_t place, const char* element) {
+    ForEachElement(map, x, y, z, map.extent[0], [&](uint32_t place, const char* element) {
       if (element != nullptr) {
         std::memcpy(at + place, element, map.element_bytes);
       } else {
@@ -134,7 +135,10 @@ void emulation::WaitForStores(uint32_t pending) {
   const uint32_t done = self->store_groups - pending;
   for (const PendingStore& store : self->stores) {
     if (store.group > done) continue;
-    ForEachElement(store.map, store.x, store.y, store.z, [&](uint32_t place, char* element) {
+    // Whole pieces of 16 bytes, which may end beyond the row, as the hardware does it.
+    const uint32_t piece = 16 / store.map.element_bytes;
+    const uint64_t row = (store.map.extent[0] + piece - 1) / piece * piece;
+    ForEachElement(store.map, store.x, store.y, store.z, row, [&](uint32_t place, char* element) {
       if (element != nullptr) std::memcpy(element, store.from + place, store.map.element_bytes);
     });
   }

@@ -163,7 +163,8 @@ void MultiplyTf32(float (&d)[4], const uint32_t (&a)[4], const uint32_t (&b)[2])
 }
 
 uint32_t RoundToTf32(uint32_t bits) {
-  if ((bits & 0x7f800000) == 0x7f800000) return (bits & 0x7fffff) == 0 ? bits : 0x7fffffff;
+  // Neither rounds: what is left of a NaN may be an infinity.
+  if ((bits & 0x7f800000) == 0x7f800000) return bits & 0xffffe000;
   return (bits + 0x1000) & 0xffffe000;
 }
 
