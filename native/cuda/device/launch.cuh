@@ -26,7 +26,8 @@ struct Launch {
 template <typename... Parameters, typename... Arguments>
 cudaError_t launch(void (*kernel)(Parameters...), const Launch& how, Arguments&&... arguments) {
   if (how.grid.x == 0 || how.grid.y == 0 || how.grid.z == 0) return cudaSuccess;
-  // More than this has to be asked for. The attribute belongs to the kernel on the current device, and is cheap to set again.
+  // More than this has to be asked for. The attribute belongs to the kernel on the current device, and is cheap to set
+  // again.
   constexpr size_t kGranted = 48 << 10;
   if (how.shared_bytes > kGranted) {
     const cudaError_t error =

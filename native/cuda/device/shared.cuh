@@ -1,4 +1,5 @@
-// Shared memory, which is always dynamic and always reached through these views, so that the emulation sees every access.
+// Shared memory, which is always dynamic and always reached through these views, so that the emulation sees every
+// access.
 //
 // A kernel divides its dynamic shared memory by byte offsets from its start, which is aligned to 1024 bytes:
 //
@@ -13,8 +14,8 @@
 
 namespace coldstart::cuda {
 
-// A byte in shared memory, as instructions take it: an offset in the shared window of this block, or of another block of the
-// cluster when it comes from an instruction that maps there.
+// A byte in shared memory, as instructions take it: an offset in the shared window of this block, or of another block
+// of the cluster when it comes from an instruction that maps there.
 using SharedAddress = uint32_t;
 
 }  // namespace coldstart::cuda

@@ -120,7 +120,8 @@ void __syncwarp(uint32_t mask, const Location& where) {
         std::vector<emulation::View*> views;
         for (void* one : given) {
           if (one == nullptr) continue;
-          views.push_back(&static_cast<emulation::Thread*>(one)->view);
+          auto* thread = static_cast<emulation::Thread*>(one);
+          views.push_back(&thread->view);
           knowledge.Add(*views.back());
         }
         knowledge.TellAll(views);

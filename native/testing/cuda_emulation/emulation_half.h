@@ -68,24 +68,25 @@ constexpr uint16_t FloatToBfloatBits(float value) {
     constexpr name(float value) : bits(coldstart::cuda::emulation::from_float(value)) {} /* NOLINT */    \
     constexpr name(double value) : name(static_cast<float>(value)) {}                    /* NOLINT */    \
     constexpr explicit name(int value) : name(static_cast<float>(value)) {}                              \
+    constexpr float value() const { return coldstart::cuda::emulation::to_float(bits); }                 \
     constexpr operator float() const { return coldstart::cuda::emulation::to_float(bits); } /* NOLINT */ \
     operator raw() const { return {bits}; }                                                 /* NOLINT */ \
-    name& operator+=(name o) { return *this = name(float(*this) + float(o)); }                           \
-    name& operator-=(name o) { return *this = name(float(*this) - float(o)); }                           \
-    name& operator*=(name o) { return *this = name(float(*this) * float(o)); }                           \
-    name& operator/=(name o) { return *this = name(float(*this) / float(o)); }                           \
+    name& operator+=(name o) { return *this = name(value() + o.value()); }                               \
+    name& operator-=(name o) { return *this = name(value() - o.value()); }                               \
+    name& operator*=(name o) { return *this = name(value() * o.value()); }                               \
+    name& operator/=(name o) { return *this = name(value() / o.value()); }                               \
   };                                                                                                     \
-  inline name operator+(name a, name b) { return name(float(a) + float(b)); }                            \
-  inline name operator-(name a, name b) { return name(float(a) - float(b)); }                            \
-  inline name operator*(name a, name b) { return name(float(a) * float(b)); }                            \
-  inline name operator/(name a, name b) { return name(float(a) / float(b)); }                            \
+  inline name operator+(name a, name b) { return name(a.value() + b.value()); }                          \
+  inline name operator-(name a, name b) { return name(a.value() - b.value()); }                          \
+  inline name operator*(name a, name b) { return name(a.value() * b.value()); }                          \
+  inline name operator/(name a, name b) { return name(a.value() / b.value()); }                          \
   inline name operator-(name a) { return raw{static_cast<uint16_t>(a.bits ^ 0x8000)}; }                  \
-  inline bool operator==(name a, name b) { return float(a) == float(b); }                                \
-  inline bool operator!=(name a, name b) { return float(a) != float(b); }                                \
-  inline bool operator<(name a, name b) { return float(a) < float(b); }                                  \
-  inline bool operator>(name a, name b) { return float(a) > float(b); }                                  \
-  inline bool operator<=(name a, name b) { return float(a) <= float(b); }                                \
-  inline bool operator>=(name a, name b) { return float(a) >= float(b); }                                \
+  inline bool operator==(name a, name b) { return a.value() == b.value(); }                              \
+  inline bool operator!=(name a, name b) { return a.value() != b.value(); }                              \
+  inline bool operator<(name a, name b) { return a.value() < b.value(); }                                \
+  inline bool operator>(name a, name b) { return a.value() > b.value(); }                                \
+  inline bool operator<=(name a, name b) { return a.value() <= b.value(); }                              \
+  inline bool operator>=(name a, name b) { return a.value() >= b.value(); }                              \
   struct alignas(4) name##2 {                                                                            \
     name x, y;                                                                                           \
     name##2() = default;                                                                                 \
@@ -97,8 +98,8 @@ constexpr uint16_t FloatToBfloatBits(float value) {
   inline name __hdiv(name a, name b) { return a / b; }                                                   \
   inline name __hneg(name a) { return -a; }                                                              \
   inline name __habs(name a) { return raw{static_cast<uint16_t>(a.bits & 0x7fff)}; }                     \
-  inline bool __hisnan(name a) { return std::isnan(float(a)); }                                          \
-  inline int __hisinf(name a) { return std::isinf(float(a)) ? (float(a) > 0 ? 1 : -1) : 0; }             \
+  inline bool __hisnan(name a) { return std::isnan(a.value()); }                                         \
+  inline int __hisinf(name a) { return std::isinf(a.value()) ? (a.value() > 0 ? 1 : -1) : 0; }           \
   inline bool __heq(name a, name b) { return a == b; }                                                   \
   inline bool __hlt(name a, name b) { return a < b; }                                                    \
   inline bool __hgt(name a, name b) { return a > b; }                                                    \

@@ -189,8 +189,8 @@ void Machine::Schedule() {
       break;
     }
   }
-  if (std::any_of(threads_.begin(), threads_.end(), [](const auto& thread) { return !thread->ended; }))
-    ReportDeadlock();
+  const auto waits = [](const auto& thread) { return !thread->ended; };
+  if (std::any_of(threads_.begin(), threads_.end(), waits)) ReportDeadlock();
 }
 
 // On a stack that can be left, as those of threads can.
