@@ -11,7 +11,7 @@
 //
 // The machine needs a shell, tar, xz; without --prebuilt also CMake 3.18, a C++ compiler and the CUDA 13 toolkit.
 
-import { execFileSync } from "node:child_process";
+import { execFileSync, spawnSync } from "node:child_process";
 import fs from "node:fs";
 import path from "node:path";
 import { parseArgs } from "node:util";
@@ -54,6 +54,7 @@ function pack(top) {
   copy(process.execPath, path.join(top, "node", "bin", "node"));
   const models = process.env["COLDSTART_TEST_MODELS"] ?? path.join(root, "..", "shared", "models");
   if (fs.existsSync(models)) copy(models, path.join(top, "shared", "models"));
+  strip(path.join(top, "node", "bin", "node"));
   fs.writeFileSync(
     path.join(top, "run"),
     '#!/bin/sh\n# Builds, tests, measures, reports: coldstart/scripts/gpu-kit-run.mjs says how.\ncd "$(dirname "$0")/coldstart" && PATH="$PWD/../node/bin:$PATH" exec node scripts/gpu-kit-run.mjs "$@"\n',
@@ -65,7 +66,7 @@ function pack(top) {
     "-C",
     path.dirname(top),
     "-I",
-    "xz -T1 --lzma2=preset=3,dict=192MiB",
+    "xz -T1 --lzma2=preset=5,dict=192MiB",
     "-cf",
     path.resolve(options.out),
     path.basename(top),
@@ -89,14 +90,26 @@ function addBuilt(repository) {
   if (fs.existsSync(path.join(build, "testing")))
     copy(path.join(build, "testing"), path.join(repository, "build", "testing"));
   const tools = path.join(build, "cmake", "bin");
-  for (const name of fs.readdirSync(tools).filter((one) => one.startsWith("llama-")))
-    copy(path.join(tools, name), path.join(repository, "build", "cmake", "bin", name));
+  for (const name of fs.readdirSync(tools).filter((one) => one.startsWith("llama-"))) {
+    const to = path.join(repository, "build", "cmake", "bin", name);
+    copy(path.join(tools, name), to);
+    strip(to);
+  }
+  copy(
+    path.join(build, "Release", "libggml-base.so"),
+    path.join(repository, "build", "cuda", "bin", "libggml-base.so"),
+  );
   for (const name of fs.readdirSync(cuda)) {
     // The one plugin that coldstart finds by itself is ours; the other programs are told by path.
     const to = name === "libggml-cuda.so" ? ["build", "Release", name] : ["build", "cuda", "bin", name];
-    if (name !== "libggml-base.so") copy(path.join(cuda, name), path.join(repository, ...to));
+    copy(path.join(cuda, name), path.join(repository, ...to));
   }
   fs.writeFileSync(path.join(repository, "build", "prebuilt"), "");
+}
+
+/** Symbols are a good part of a program that nobody debugs. */
+function strip(program) {
+  spawnSync("strip", [program]);
 }
 
 function closure(names) {

@@ -50,7 +50,9 @@ for (const name of options.models.length > 0 ? options.models : MODELS) {
   });
   const result = { bytes: fs.statSync(file).size };
   step(`${name}: coldstart`);
-  result.coldstart = coldstart(file);
+  result.coldstart = coldstart(file, prompts, {});
+  step(`${name}: coldstart, a cache for each stream`);
+  result.split = coldstart(file, [], { layout: "split" });
   step(`${name}: first token`);
   result.firstToken = firstToken(file);
   step(`${name}: llama.cpp's tools, our plugin`);
@@ -77,9 +79,10 @@ function gpu() {
   return stdout?.trim().split("\n") ?? [];
 }
 
-function coldstart(model) {
-  const load = { gpuLayers: "max", gpuSampling: true, strict: true };
-  const job = JSON.stringify({ model, load, prompts, streams, promptTokens, tokens });
+function coldstart(model, prompts, kvCache) {
+  const load = { gpuLayers: "max", strict: true, kvCache };
+  const rounds = options.quick ? 1 : 3;
+  const job = JSON.stringify({ model, load, rounds, prompts, streams, promptTokens, tokens });
   const { stdout, stderr, status } = spawnSync(
     process.execPath,
     [path.join(import.meta.dirname, "engine.coldstart.mjs"), job],
@@ -88,23 +91,39 @@ function coldstart(model) {
   return status === 0 ? JSON.parse(stdout) : { failed: stderr.slice(-2000) };
 }
 
-/** Milliseconds from the start of a process to its first token, and to its end; the second of two runs. */
+/** Milliseconds from the start of a process to its end, with one token; the second of two runs. By load mode, ours with its phases. */
 function firstToken(model) {
-  const own = timed(process.execPath, [path.join(root, "bench/gpu/first-text.coldstart.mjs"), model], {});
-  const simple = timed(path.join(options.tools, "llama-simple"), ["-m", model, "-ngl", "99", "-n", "1", "hello"], {
-    GGML_BACKEND_PATH: options.plugin,
-  });
-  return { coldstart: own, "llama-simple": simple };
+  const result = {};
+  for (const mode of ["auto", "mmap", "copy"]) {
+    const { ms, stderr } = timed(
+      process.execPath,
+      [path.join(root, "bench/gpu/first-text.coldstart.mjs"), model, mode],
+      {},
+    );
+    result[mode] = { ms, phases: stderr && JSON.parse(stderr.slice(stderr.lastIndexOf("{"))) };
+  }
+  result["llama-simple"] = timed(
+    path.join(options.tools, "llama-simple"),
+    ["-m", model, "-ngl", "99", "-n", "1", "hello"],
+    {
+      GGML_BACKEND_PATH: options.plugin,
+    },
+  );
+  return result;
 }
 
 function timed(command, args, env) {
-  let ms;
+  let result;
   for (let i = 0; i < 2; i++) {
     const started = performance.now();
-    const { status } = spawnSync(command, args, { timeout: 120_000, env: { ...process.env, ...env } });
-    ms = status === 0 ? performance.now() - started : undefined;
+    const { status, stderr } = spawnSync(command, args, {
+      encoding: "utf8",
+      timeout: 60_000,
+      env: { ...process.env, ...env },
+    });
+    result = status === 0 ? { ms: performance.now() - started, stderr } : {};
   }
-  return ms;
+  return result;
 }
 
 function tools(model, plugin) {
@@ -113,7 +132,7 @@ function tools(model, plugin) {
   const bench = tool("llama-bench", plugin, [...common, "-p", prompts.join(","), "-n", "64", "-r", "3", "-o", "json"]);
   const batched = tool("llama-batched-bench", plugin, [
     ...common.map((part) => (part === "1" ? "on" : part)),
-    ...["-npp", String(promptTokens), "-ntg", String(tokens), "-npl", streams.join(",")],
+    ...["-dev", "CUDA0", "-npp", String(promptTokens), "-ntg", String(tokens), "-npl", streams.join(",")],
     ...["-c", String(Math.max(...streams) * (promptTokens + tokens)), "--output-format", "jsonl"],
   ]);
   const result = { prefill: {}, decode: {} };
@@ -142,22 +161,29 @@ function tool(name, plugin, args) {
 
 function table({ models }) {
   const lines = [
-    "| Model | What | coldstart | llama.cpp, our plugin | llama.cpp, cuBLAS | plugin / cuBLAS |",
-    "| --- | --- | --- | --- | --- | --- |",
+    "| Model | What | coldstart | coldstart, split cache | llama.cpp, our plugin | llama.cpp, cuBLAS | plugin / cuBLAS |",
+    "| --- | --- | --- | --- | --- | --- | --- |",
   ];
   const number = (value) => (value === undefined ? "–" : value.toFixed(value < 100 ? 1 : 0));
-  for (const [name, { coldstart, tools, cublas, firstToken }] of Object.entries(models)) {
-    const row = (what, own, plugin, reference) =>
+  for (const [name, { coldstart, split, tools, cublas, firstToken }] of Object.entries(models)) {
+    const row = (what, own, plugin, reference, selected) =>
       lines.push(
-        `| ${name} | ${what} | ${number(own)} | ${number(plugin)} | ${number(reference)} | ${plugin && reference ? (plugin / reference).toFixed(2) : "–"} |`,
+        `| ${name} | ${what} | ${number(own)} | ${number(selected)} | ${number(plugin)} | ${number(reference)} | ${plugin && reference ? (plugin / reference).toFixed(2) : "–"} |`,
       );
     for (const size of prompts)
-      row(`prefill ${size}, tokens/s`, coldstart.prefill?.[size], tools.prefill[size], cublas?.prefill[size]);
-    row("decode alone, tokens/s", coldstart.decode?.[1], tools.decodeAlone, cublas?.decodeAlone);
-    for (const n of streams) row(`decode ${n}, tokens/s`, coldstart.decode?.[n], tools.decode[n], cublas?.decode[n]);
+      row(
+        `prefill ${size}, tokens/s`,
+        coldstart.prefill?.[size],
+        tools.prefill[size],
+        cublas?.prefill[size],
+        split.prefill?.[size],
+      );
+    row("decode alone, tokens/s", coldstart.decode?.[1], tools.decodeAlone, cublas?.decodeAlone, split.decode?.[1]);
+    for (const n of streams)
+      row(`decode ${n}, tokens/s`, coldstart.decode?.[n], tools.decode[n], cublas?.decode[n], split.decode?.[n]);
     row("load, ms", coldstart.loadMs);
-    row("a process from start to end, with one token, ms", firstToken.coldstart, firstToken["llama-simple"]);
-    for (const [who, one] of Object.entries({ coldstart, tools, cublas }))
+    row("a process from start to end, with one token, ms", firstToken.auto.ms, firstToken["llama-simple"].ms);
+    for (const [who, one] of Object.entries({ coldstart, split, tools, cublas }))
       if (one?.failed)
         lines.push(`| ${name} | ${who} failed: ${one.failed.replaceAll("\n", " ").slice(-400)} | | | | |`);
   }

@@ -1,4 +1,4 @@
-// job: model, load (options of loadModel), prompts (tokens of each), streams (how many at a time), promptTokens, tokens. Prints one JSON object: what loading
+// job: model, load (options of loadModel), rounds, prompts (tokens of each), streams (how many at a time), promptTokens, tokens. Prints one JSON object: what loading
 // took, prefill and decode in tokens a second, and a fingerprint of the greedy tokens.
 
 import { createHash } from "node:crypto";
@@ -9,11 +9,18 @@ import { words } from "../contenders/job.mjs";
 const job = JSON.parse(process.argv[2]);
 const most = Math.max(...job.streams);
 const started = performance.now();
+const longest = Math.max(job.promptTokens + job.tokens, ...job.prompts) + 64;
 const model = await loadModel(job.model, {
-  contextLength: Math.max(...job.prompts) + 64,
-  parallel: most,
   ...job.load,
-  kvCache: { capacity: Math.max(most * (job.promptTokens + job.tokens + 1), Math.max(...job.prompts) + 64) },
+  contextLength: longest,
+  parallel: most,
+  kvCache: {
+    ...job.load.kvCache,
+    capacity:
+      job.load.kvCache.layout === "split"
+        ? most * longest
+        : Math.max(longest, most * (job.promptTokens + job.tokens + 1)),
+  },
 });
 const loaded = performance.now() - started;
 const options = { temperature: 0, logitBias: {}, maxTokens: job.tokens };
@@ -38,11 +45,12 @@ const result = {
   firstAnswerMs: performance.now() - first,
   greedy: createHash("sha256").update(JSON.stringify(greedy)).digest("hex").slice(0, 16),
   prefill: {},
-  decode: {},
+  decode: {}, // while all are decoding
+  withPrompts: {}, // from the start, prompts included
 };
 for (const tokens of job.prompts) {
   const rounds = [];
-  for (let i = 0; i < 3; i++) {
+  for (let i = 0; i < job.rounds; i++) {
     const at = performance.now();
     await model.generate(words(tokens, ++number), { ...options, maxTokens: 1 }).result;
     rounds.push({ rate: (tokens * 1000) / (performance.now() - at) });
@@ -51,12 +59,14 @@ for (const tokens of job.prompts) {
 }
 for (const streams of job.streams) {
   const rounds = [];
-  for (let i = 0; i < 3; i++) {
+  for (let i = 0; i < job.rounds; i++) {
     const prompts = Array.from({ length: streams }, () => words(job.promptTokens, ++number));
     const at = performance.now();
     rounds.push(throughput(await Promise.all(prompts.map((prompt) => stream(prompt))), at));
   }
-  result.decode[streams] = medians(rounds).decode;
+  const { decode, wall } = medians(rounds);
+  result.decode[streams] = decode;
+  result.withPrompts[streams] = wall;
 }
 const dispose = performance.now();
 await model.dispose();

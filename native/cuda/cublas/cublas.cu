@@ -1,4 +1,6 @@
 // The entry points of cublas_v2.h: checks arguments as cuBLAS does, and hands the problem to gemm/.
+#include <cstdlib>
+#include <cstring>
 #include <new>
 
 #include "cublas_v2.h"
@@ -58,6 +60,15 @@ struct Arguments {
 
 bool IsOperation(cublasOperation_t op) { return op == CUBLAS_OP_N || op == CUBLAS_OP_T || op == CUBLAS_OP_C; }
 
+// NVIDIA's switch for all of its libraries: 0 keeps TF32 out, whatever a program asks for.
+bool IsTf32Forbidden() {
+  static const bool forbidden = [] {
+    const char* value = std::getenv("NVIDIA_TF32_OVERRIDE");
+    return value != nullptr && std::strcmp(value, "0") == 0;
+  }();
+  return forbidden;
+}
+
 // The problem, or why there is none. Its places are not yet set.
 cublasStatus_t ProblemOf(const Arguments& args, GemmProblem* problem) {
   if (args.handle == nullptr) return CUBLAS_STATUS_NOT_INITIALIZED;
@@ -104,7 +115,7 @@ cublasStatus_t ProblemOf(const Arguments& args, GemmProblem* problem) {
   problem->n = args.n;
   problem->k = args.k;
   problem->batch = args.batch;
-  problem->tf32 = tf32 && problem->type_ab == Element::kF32;
+  problem->tf32 = tf32 && problem->type_ab == Element::kF32 && !IsTf32Forbidden();
   problem->a.ld = args.lda;
   problem->b.ld = args.ldb;
   problem->c.ld = args.ldc;
