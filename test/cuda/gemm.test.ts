@@ -36,6 +36,18 @@ interface Gemm {
   /** The first is that which is chosen. */
   gemmPlans(problem: Problem): string[];
   gemm(problem: Problem, plan: string): number;
+  triangularSolve(problem: {
+    aOnRight: boolean | undefined;
+    upper: boolean | undefined;
+    transpose: boolean | undefined;
+    unitDiagonal: boolean | undefined;
+    m: number;
+    n: number;
+    batch: number;
+    alpha: number;
+    a: Operand;
+    b: Operand;
+  }): number;
 }
 
 type Random = () => number;
@@ -260,6 +272,92 @@ describe("cuda gemm", function () {
       const plans = one.plans();
       for (let i = 0; i < 5; i++) one.check(oneOf(random, plans));
       one.check("simt");
+    }
+  });
+
+  cudaTest("cuda gemm: the plan that is chosen suits the problem, whatever it is", (random) => {
+    for (let i = 0; i < 400; i++) {
+      const typeAB = oneOf(random, ["f16", "bf16", "f32"] as const);
+      const batch = oneOf(random, [1, 1, 2]);
+      const size = () => Math.ceil(2 ** (random() * 9));
+      const one = new Case(random, {
+        m: size(),
+        n: size(),
+        k: 1,
+        typeAB,
+        typeC: oneOf(random, [typeAB, "f32"]),
+        transposeA: random() < 0.7,
+        transposeB: random() < 0.3,
+        tf32: random() < 0.5,
+        batch,
+        beta: oneOf(random, [0, 1]),
+        aligned: random() < 0.6,
+        pointers: random() < 0.2,
+        misalignment: random() < 0.2 ? (typeAB === "f32" ? 4 : 2) : 0,
+        computeCapability: oneOf(random, [75, 80, 86, 89, 90, 100, 120]),
+      });
+      // The matrices' contents do not matter to the choice, nor, without them, does k.
+      one.problem.k = Math.ceil(2 ** (random() * 14));
+      const [chosen, ...suitable] = one.plans();
+      assert.ok(suitable.includes(chosen!), `${chosen!} of ${suitable.join(", ")}`);
+    }
+  });
+
+  cudaTest("cuda gemm: triangular systems", (random) => {
+    for (let i = 0; i < 24; i++) {
+      const [aOnRight, upper, transpose, unitDiagonal] = [3, 2, 1, 0].map((bit) => ((i >> bit) & 1) === 1);
+      const [m, n, batch] = [integer(random, 1, 70), integer(random, 1, 70), integer(random, 1, 3)];
+      const order = aOnRight ? n : m;
+      const a = { ld: order + integer(random, 0, 3), stride: 0, data: new Float32Array(0), pointers: random() < 0.5 };
+      const b = { ld: m + integer(random, 0, 3), stride: 0, data: new Float32Array(0), pointers: a.pointers };
+      a.stride = a.ld * order + integer(random, 0, 3);
+      b.stride = b.ld * n + integer(random, 0, 3);
+      a.data = new Float32Array((batch - 1) * a.stride + (order - 1) * a.ld + order).fill(NaN);
+      b.data = new Float32Array((batch - 1) * b.stride + (n - 1) * b.ld + m).fill(NaN);
+      const alpha = oneOf(random, [1, -2]);
+      for (let member = 0; member < batch; member++) {
+        // The other triangle is NaN, and so is a diagonal that counts as ones.
+        for (let column = 0; column < order; column++) {
+          for (let row = 0; row < order; row++) {
+            const place = member * a.stride + column * a.ld + row;
+            if (row === column && !unitDiagonal) a.data[place] = 1 + random();
+            else if (upper ? row < column : row > column) a.data[place] = (random() - 0.5) / 8;
+          }
+        }
+        for (let column = 0; column < n; column++) {
+          for (let row = 0; row < m; row++) b.data[member * b.stride + column * b.ld + row] = 2 * random() - 1;
+        }
+      }
+      const before = b.data.slice();
+      const problem = { aOnRight, upper, transpose, unitDiagonal, m, n, batch, alpha, a, b };
+      assert.equal(kernels<Gemm>().triangularSolve(problem), 0);
+      const elementOfA = (member: number, row: number, column: number) => {
+        const [i, j] = transpose ? [column, row] : [row, column];
+        if (i === j && unitDiagonal) return 1;
+        return i === j || (upper ? i < j : i > j) ? a.data[member * a.stride + j * a.ld + i]! : 0;
+      };
+      const x = (member: number, row: number, column: number) => b.data[member * b.stride + column * b.ld + row]!;
+      for (let member = 0; member < batch; member++) {
+        for (let column = 0; column < n; column++) {
+          for (let row = 0; row < m; row++) {
+            let sum = 0;
+            for (let k = 0; k < order; k++)
+              sum += aOnRight
+                ? x(member, row, k) * elementOfA(member, k, column)
+                : elementOfA(member, row, k) * x(member, k, column);
+            const expected = alpha * before[member * b.stride + column * b.ld + row]!;
+            assert.ok(
+              Math.abs(sum - expected) < 1e-4,
+              `${JSON.stringify({ ...problem, a: 0, b: 0 })}: ${sum} ${expected}`,
+            );
+          }
+        }
+      }
+      // What lies between the columns stays.
+      b.data.forEach((value, place) => {
+        const inColumn = (place % b.stride) % b.ld;
+        if (inColumn >= m || place % b.stride >= b.ld * n) assert.ok(Number.isNaN(value));
+      });
     }
   });
 });
