@@ -4,8 +4,8 @@
 //
 //   --into FOLDER another build beside the usual one, in FOLDER/Release (default: build); COLDSTART_ADDON=<its
 //                coldstart.node> uses it
-//   --tool NAME  also this one of llama.cpp's own tools, from the same pin, into FOLDER/cmake/bin: tests and
-//                benches compare with them
+//   --tool NAME  also this target, which is not built otherwise: one of llama.cpp's own tools, from the same pin, into
+//                FOLDER/cmake/bin, which tests and benches compare with; coldstart_cuda_emulation, in FOLDER/testing
 //   -DNAME=VALUE passed to CMake; COLDSTART_* options are listed at the top of CMakeLists.txt
 //
 // COLDSTART_BUILD_JOBS sets the number of parallel compiler runs (default: the number of cores).
