@@ -33,7 +33,11 @@ export function kernels<T>(): T {
 /** A test that needs the emulation, with a seed of its own in each run, which its failure names. */
 export function cudaTest(title: string, body: (random: () => number) => void | Promise<void>): void {
   it(title, async function () {
-    if (emulation === undefined) return this.skip();
+    if (emulation === undefined) {
+      const remedy = "node scripts/build.mjs --tool coldstart_cuda_emulation";
+      if (process.platform === "linux") throw new Error(`The emulation of CUDA is not built: ${remedy}`);
+      return this.skip();
+    }
     const seed = Number(process.env.COLDSTART_TEST_SEED ?? Math.floor(Math.random() * 2 ** 31));
     emulation.setSeed(seed);
     try {
