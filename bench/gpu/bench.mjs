@@ -102,14 +102,10 @@ function firstToken(model) {
     );
     result[mode] = { ms, phases: stderr && JSON.parse(stderr.slice(stderr.lastIndexOf("{"))) };
   }
-  result["llama-simple"] = timed(
-    path.join(options.tools, "llama-simple"),
-    ["-m", model, "-ngl", "99", "-n", "1", "hello"],
-    {
-      GGML_BACKEND_PATH: options.plugin,
-    },
-  );
-  return result;
+  const { ms } = timed(path.join(options.tools, "llama-simple"), ["-m", model, "-ngl", "99", "-n", "1", "hello"], {
+    GGML_BACKEND_PATH: options.plugin,
+  });
+  return { ...result, "llama-simple": { ms } };
 }
 
 function timed(command, args, env) {
