@@ -6,8 +6,7 @@
  * that return int return 0 or an error, whose text coldstart_cuda_last_error() has for the thread that called. Types
  * have ggml's numbers.
  */
-#ifndef COLDSTART_CUDA_PLUGIN_API_H_
-#define COLDSTART_CUDA_PLUGIN_API_H_
+#pragma once
 
 #include <stddef.h>
 #include <stdint.h>
@@ -145,5 +144,3 @@ COLDSTART_CUDA_API void coldstart_cuda_host_free(void* memory);
 #ifdef __cplusplus
 }
 #endif
-
-#endif /* COLDSTART_CUDA_PLUGIN_API_H_ */

@@ -32,31 +32,33 @@ CUresult Call(Function* function, Args... args) {
 // The names as the driver exports them: cuda.h maps some to versioned ones.
 #define COLDSTART_TEXT_OF(name) #name
 #define COLDSTART_TEXT(name) COLDSTART_TEXT_OF(name)
-#define COLDSTART_FORWARD(name, parameters, ...)                                              \
-  extern "C" CUresult CUDAAPI name parameters {                                               \
+#define COLDSTART_FORWARD(name, parameters, ...)                                                   \
+  extern "C" CUresult CUDAAPI name parameters {                                                    \
     static auto* function = reinterpret_cast<decltype(&name)>(DriverSymbol(COLDSTART_TEXT(name))); \
-    return Call(function, __VA_ARGS__);                                                       \
+    return Call(function, __VA_ARGS__);                                                            \
   }
 
 COLDSTART_FORWARD(cuDeviceGet, (CUdevice * device, int ordinal), device, ordinal)
-COLDSTART_FORWARD(cuDeviceGetAttribute, (int* value, CUdevice_attribute attribute, CUdevice device), value, attribute, device)
+COLDSTART_FORWARD(cuDeviceGetAttribute, (int* value, CUdevice_attribute attribute, CUdevice device), value, attribute,
+                  device)
 COLDSTART_FORWARD(cuGetErrorString, (CUresult error, const char** text), error, text)
 COLDSTART_FORWARD(cuMemAddressFree, (CUdeviceptr pointer, size_t bytes), pointer, bytes)
 COLDSTART_FORWARD(cuMemAddressReserve,
-                  (CUdeviceptr * pointer, size_t bytes, size_t alignment, CUdeviceptr address, unsigned long long flags), pointer,
-                  bytes, alignment, address, flags)
+                  (CUdeviceptr * pointer, size_t bytes, size_t alignment, CUdeviceptr address,
+                   unsigned long long flags),
+                  pointer, bytes, alignment, address, flags)
 COLDSTART_FORWARD(cuMemCreate,
                   (CUmemGenericAllocationHandle * handle, size_t bytes, const CUmemAllocationProp* properties,
                    unsigned long long flags),
                   handle, bytes, properties, flags)
 COLDSTART_FORWARD(cuMemGetAllocationGranularity,
-                  (size_t* bytes, const CUmemAllocationProp* properties, CUmemAllocationGranularity_flags option), bytes,
-                  properties, option)
+                  (size_t * bytes, const CUmemAllocationProp* properties, CUmemAllocationGranularity_flags option),
+                  bytes, properties, option)
 COLDSTART_FORWARD(cuMemMap,
                   (CUdeviceptr pointer, size_t bytes, size_t offset, CUmemGenericAllocationHandle handle,
                    unsigned long long flags),
                   pointer, bytes, offset, handle, flags)
 COLDSTART_FORWARD(cuMemRelease, (CUmemGenericAllocationHandle handle), handle)
-COLDSTART_FORWARD(cuMemSetAccess, (CUdeviceptr pointer, size_t bytes, const CUmemAccessDesc* access, size_t count), pointer,
-                  bytes, access, count)
+COLDSTART_FORWARD(cuMemSetAccess, (CUdeviceptr pointer, size_t bytes, const CUmemAccessDesc* access, size_t count),
+                  pointer, bytes, access, count)
 COLDSTART_FORWARD(cuMemUnmap, (CUdeviceptr pointer, size_t bytes), pointer, bytes)

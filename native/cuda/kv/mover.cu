@@ -43,8 +43,9 @@ cudaError_t KvMover::Prepare(size_t staging_bytes) {
   if (device.error() != cudaSuccess) return device.error();
   capacity_ = std::max<size_t>(staging_bytes, 4096);
   for (Buffer& buffer : buffers_) {
-    if (const cudaError_t error = MakeStream(&buffer.stream); error != cudaSuccess) return error;
-    if (const cudaError_t error = MakeEvent(&buffer.done); error != cudaSuccess) return error;
+    cudaError_t error = MakeStream(&buffer.stream);
+    if (error == cudaSuccess) error = MakeEvent(&buffer.done);
+    if (error != cudaSuccess) return error;
   }
   return cudaSuccess;
 }
@@ -75,8 +76,9 @@ cudaError_t KvMover::Upload(const std::vector<KvPiece>& pieces, const std::vecto
     control_bytes_ = 0;
     control_.Reset();
     device_control_.Reset();
-    if (const cudaError_t error = Allocate(2 * bytes, &control_); error != cudaSuccess) return error;
-    if (const cudaError_t error = Allocate(2 * bytes, &device_control_); error != cudaSuccess) return error;
+    cudaError_t error = Allocate(2 * bytes, &control_);
+    if (error == cudaSuccess) error = Allocate(2 * bytes, &device_control_);
+    if (error != cudaSuccess) return error;
     control_bytes_ = 2 * bytes;
   }
   uint8_t* to = control_.get();

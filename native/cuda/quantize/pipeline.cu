@@ -46,22 +46,25 @@ cudaError_t QuantizePipeline::Prepare() {
   const OnDevice device(options_.device);
   if (device.error() != cudaSuccess) return device.error();
   for (Stream* stream : {&copy_in_, &quantize_, &copy_out_}) {
-    if (const cudaError_t error = MakeStream(stream); error != cudaSuccess) return error;
+    const cudaError_t error = MakeStream(stream);
+    if (error != cudaSuccess) return error;
   }
   slots_.resize(static_cast<size_t>(options_.slots));
   const size_t in = options_.chunk_bytes;
   const size_t out = kHeader + options_.chunk_bytes;
   for (Slot& slot : slots_) {
     for (PinnedMemory* memory : {&slot.in, &slot.out}) {
-      if (const cudaError_t error = Allocate(memory == &slot.in ? in : out, memory); error != cudaSuccess) return error;
+      const cudaError_t error = Allocate(memory == &slot.in ? in : out, memory);
+      if (error != cudaSuccess) return error;
     }
     for (DeviceMemory* memory : {&slot.device_in, &slot.device_out}) {
-      if (const cudaError_t error = Allocate(memory == &slot.device_in ? in : out, memory); error != cudaSuccess)
-        return error;
+      const cudaError_t error = Allocate(memory == &slot.device_in ? in : out, memory);
+      if (error != cudaSuccess) return error;
     }
     for (Event* event : {&slot.copy_in_from, &slot.copy_in_to, &slot.quantize_from, &slot.quantize_to,
                          &slot.copy_out_from, &slot.copy_out_to}) {
-      if (const cudaError_t error = MakeEvent(event); error != cudaSuccess) return error;
+      const cudaError_t error = MakeEvent(event);
+      if (error != cudaSuccess) return error;
     }
   }
   return cudaSuccess;

@@ -89,7 +89,7 @@ Handle::~Handle() {
 namespace {
 
 std::mutex progress_mutex;
-std::string progress;
+char progress[256];
 int progress_count = 0;
 
 void Watch() {
@@ -99,7 +99,7 @@ void Watch() {
     const std::lock_guard<std::mutex> lock(progress_mutex);
     idle = seen == progress_count ? idle + 1 : 0;
     seen = progress_count;
-    if (idle == 20) std::printf("STUCK in %s\n", progress.c_str());
+    if (idle == 20) std::printf("STUCK in %s\n", progress);
   }
   std::fflush(stdout);
   _exit(3);
@@ -138,7 +138,7 @@ void Progress(const std::string& what) {
   static const bool detached = (watch.detach(), true);
   (void)detached;
   const std::lock_guard<std::mutex> lock(progress_mutex);
-  progress = what;
+  std::snprintf(progress, sizeof(progress), "%s", what.c_str());
   ++progress_count;
 }
 

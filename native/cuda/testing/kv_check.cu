@@ -258,7 +258,7 @@ void BenchKernel(uint64_t seed, Report& report) {
 int Main(int argc, char** argv) {
   const bool bench = HasFlag(argc, argv, "--bench");
   const bool check = !bench || HasFlag(argc, argv, "--check");
-  const std::string drawn = std::to_string(std::random_device{}());
+  const std::string drawn = std::to_string(std::random_device()());
   const uint64_t seed = std::strtoull(Option(argc, argv, "--seed", drawn).c_str(), nullptr, 10);
   Report report(Option(argc, argv, "--json", ""));
   cudaDeviceProp properties{};

@@ -385,7 +385,7 @@ int Main(int argc, char** argv) {
                       : HasFlag(argc, argv, "--quick")   ? "500000"
                                                          : "4000000";
   const int64_t values = std::strtoll(Option(argc, argv, "--values", usual).c_str(), nullptr, 10);
-  const std::string drawn = std::to_string(std::random_device{}());
+  const std::string drawn = std::to_string(std::random_device()());
   const uint64_t seed = std::strtoull(Option(argc, argv, "--seed", drawn).c_str(), nullptr, 10);
   Report report(Option(argc, argv, "--json", ""));
   cudaDeviceProp properties{};
