@@ -137,7 +137,9 @@ function jobs() {
 
 function output(command, args) {
   return new Promise((resolve, reject) => {
-    const child = spawn(command, args, { stdio: ["ignore", "pipe", "pipe"] });
+    // Paths relative to the checkout, so that another clone of it hits the same entries of ccache.
+    const env = { ...process.env, CCACHE_BASEDIR: root, CCACHE_NOHASHDIR: "1" };
+    const child = spawn(command, args, { cwd: root, env, stdio: ["ignore", "pipe", "pipe"] });
     let text = "";
     for (const stream of [child.stdout, child.stderr]) stream.setEncoding("utf8").on("data", (part) => (text += part));
     child.on("error", reject);

@@ -250,6 +250,15 @@ __global__ void BoxMisaligned(TensorMap map, float*) {
   BarrierWait(barrier, 0);
 }
 
+__global__ void BoxFromAnyElement(TensorMap map, float*) {
+  const SharedAddress barrier = NewBarrier(1);
+  if (threadIdx.x == 0) {
+    BarrierArriveExpect(barrier, kBoxBytes);
+    LoadBox(shared_address(0), &map, barrier, 3, 0, 0);
+  }
+  BarrierWait(barrier, 0);
+}
+
 __global__ void NamedBarrierOfTooMany(TensorMap, float*) {
   if (threadIdx.x < 64) NamedBarrier(1, 96);
 }
@@ -407,6 +416,7 @@ const std::map<std::string, Defect>& Defects() {
       COLDSTART_DEFECT(StoreOverwritten),
       COLDSTART_DEFECT(StoreNotWaitedFor),
       COLDSTART_DEFECT(BoxMisaligned),
+      COLDSTART_DEFECT(BoxFromAnyElement),
       COLDSTART_DEFECT(NamedBarrierOfTooMany),
       COLDSTART_DEFECT(ProductWhole),
       COLDSTART_DEFECT(ProductOfOrdinaryStores),

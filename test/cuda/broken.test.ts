@@ -31,6 +31,7 @@ const defects: Record<string, Fault | Fault[]> = {
   StoreOverwritten: "race",
   StoreNotWaitedFor: "misuse",
   BoxMisaligned: "misaligned",
+  BoxFromAnyElement: "misaligned",
   NamedBarrierOfTooMany: "deadlock",
   ProductOfOrdinaryStores: "missing fence",
   ProductWithoutBarrier: "race",

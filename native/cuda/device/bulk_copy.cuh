@@ -2,10 +2,11 @@
 // sm_90).
 //
 // A TensorMap describes the tensor and the box; the host makes it (tensor_map.h). Here all tensors have three
-// dimensions, the first contiguous. A box starts at coordinates of elements, which may be negative or beyond the end:
-// loads bring zeros for elements outside the tensor (and count their bytes), stores leave them out. But stores write
-// whole pieces of 16 bytes: where a row of the tensor is no multiple of 16 bytes, what lies between its end and the
-// next multiple is overwritten too (an H200 does so), so tensors that are stored to have rows that are.
+// dimensions, the first contiguous. A box starts at coordinates of elements, which may be negative or beyond the end,
+// and at a multiple of 16 bytes of its row: loads bring zeros for elements outside the tensor (and count their bytes),
+// stores leave them out. But stores write whole pieces of 16 bytes: where a row of the tensor is no multiple of 16
+// bytes, what lies between its end and the next multiple is overwritten too (an H200 does so), so tensors that are
+// stored to have rows that are.
 //
 // A box lies in shared memory with its first dimension contiguous, rows one after another. With the 128-byte swizzle,
 // in which the box's rows are 128 bytes long and the box starts at a multiple of 1024, the 16-byte piece p of row r

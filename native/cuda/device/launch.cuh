@@ -16,9 +16,6 @@ struct Launch {
   cudaStream_t stream = nullptr;
   // Blocks of a cluster; each side divides the grid's. 1 for none.
   dim3 cluster{1, 1, 1};
-  // The kernel may start before the one before it in the stream has ended, and waits for its results with
-  // wait_for_previous_kernel().
-  bool overlaps_previous = false;
 };
 
 #if defined(__CUDACC__)
@@ -35,24 +32,19 @@ cudaError_t launch(void (*kernel)(Parameters...), const Launch& how, Arguments&&
                              static_cast<int>(how.shared_bytes));
     if (error != cudaSuccess) return error;
   }
-  cudaLaunchAttribute attributes[2];
+  cudaLaunchAttribute cluster{};
   cudaLaunchConfig_t config{};
   config.gridDim = how.grid;
   config.blockDim = how.block;
   config.dynamicSmemBytes = how.shared_bytes;
   config.stream = how.stream;
-  config.attrs = attributes;
+  config.attrs = &cluster;
   if (how.cluster.x * how.cluster.y * how.cluster.z > 1) {
-    cudaLaunchAttribute& cluster = attributes[config.numAttrs++];
+    config.numAttrs = 1;
     cluster.id = cudaLaunchAttributeClusterDimension;
     cluster.val.clusterDim.x = how.cluster.x;
     cluster.val.clusterDim.y = how.cluster.y;
     cluster.val.clusterDim.z = how.cluster.z;
-  }
-  if (how.overlaps_previous) {
-    cudaLaunchAttribute& overlap = attributes[config.numAttrs++];
-    overlap.id = cudaLaunchAttributeProgrammaticStreamSerialization;
-    overlap.val.programmaticStreamSerializationAllowed = 1;
   }
   return cudaLaunchKernelEx(&config, kernel, std::forward<Arguments>(arguments)...);
 }

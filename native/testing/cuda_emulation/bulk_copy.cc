@@ -48,8 +48,12 @@ void ForEachElement(const TensorMap& map, int x, int y, int z, uint64_t row, Fun
   }
 }
 
-void CheckBox(const TensorMap& map, SharedAddress address) {
+void CheckBox(const TensorMap& map, SharedAddress address, int x) {
   if (map.base == nullptr) Fail(Fault::kMisuse, "a bulk copy by a TensorMap that was not made");
+  if (x * static_cast<int>(map.element_bytes) % 16 != 0) {
+    Fail(Fault::kMisaligned,
+         "a box from element " + std::to_string(x) + " of its row on, which is no multiple of 16 bytes");
+  }
   const uint32_t alignment = map.swizzled ? 1024 : 128;
   if ((address & kOffsetBits) % alignment != 0) {
     Fail(Fault::kMisaligned, "a box at byte " + std::to_string((address & kOffsetBits) - emulation::kSharedStart) +
@@ -99,13 +103,13 @@ void StartLoad(SharedAddress to, const TensorMap& map, SharedAddress barrier_add
 }  // namespace
 
 void LoadBox(SharedAddress to, const TensorMap* map, SharedAddress barrier, int x, int y, int z) {
-  CheckBox(*map, to);
+  CheckBox(*map, to, x);
   StartLoad(to, *map, barrier, x, y, z);
 }
 
 void LoadBoxMulticast(SharedAddress to, const TensorMap* map, SharedAddress barrier, int x, int y, int z,
                       uint16_t ranks) {
-  CheckBox(*map, to);
+  CheckBox(*map, to, x);
   const size_t blocks = Machine::current()->blocks().size();
   if (ranks == 0 || ranks >> blocks != 0) Fail(Fault::kMisuse, "a copy to blocks that are not in the cluster");
   for (uint32_t rank = 0; rank < blocks; ++rank) {
@@ -116,7 +120,7 @@ void LoadBoxMulticast(SharedAddress to, const TensorMap* map, SharedAddress barr
 }
 
 void StoreBox(const TensorMap* map, SharedAddress from, int x, int y, int z) {
-  CheckBox(*map, from);
+  CheckBox(*map, from, x);
   Machine& machine = *Machine::current();
   Thread* self = Machine::self();
   if (self->store_agent == 0)
