@@ -15,6 +15,7 @@ import fs from "node:fs";
 import os from "node:os";
 import path from "node:path";
 import { parseArgs } from "node:util";
+import { findNvcc } from "./cuda-toolkit.mjs";
 import { ensureLlamaCpp } from "./llama-cpp.mjs";
 
 /** Machine code for each, and one intermediate code for what comes after. */
@@ -51,19 +52,6 @@ const jobs = process.env["COLDSTART_BUILD_JOBS"] ?? String(os.availableParalleli
 run("cmake", ["--build", tree, "--parallel", jobs, "--target", ...targets]);
 console.error(`Built in ${((Date.now() - started) / 1000).toFixed(0)} s.`);
 if (targets.includes(plugin)) install();
-
-function findNvcc() {
-  const name = process.platform === "win32" ? "nvcc.exe" : "nvcc";
-  const folders = [
-    ...["CUDA_PATH", "CUDA_HOME"]
-      .flatMap((variable) => process.env[variable] ?? [])
-      .map((home) => path.join(home, "bin")),
-    ...(process.env["PATH"] ?? "").split(path.delimiter),
-    "/usr/local/cuda/bin",
-  ];
-  const found = [process.env["CUDACXX"], ...folders.map((folder) => path.join(folder, name))];
-  return found.find((file) => file !== undefined && fs.existsSync(file));
-}
 
 /** As CMake takes them. Of Hopper only 90a has the instructions that our GEMM is made of. */
 function architectures(asked) {

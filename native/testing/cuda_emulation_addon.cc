@@ -22,7 +22,7 @@ Napi::Value Call(const Napi::CallbackInfo& info) {
     Napi::Error error = Napi::Error::New(info.Env(), failure.what());
     error.Set("fault", Napi::String::New(info.Env(), emulation::NameOf(failure.fault())));
     throw error;
-  } catch (const std::runtime_error& error) {
+  } catch (const std::exception& error) {
     throw Napi::Error::New(info.Env(), error.what());
   }
 }
