@@ -22,6 +22,8 @@ Napi::Value Call(const Napi::CallbackInfo& info) {
     Napi::Error error = Napi::Error::New(info.Env(), failure.what());
     error.Set("fault", Napi::String::New(info.Env(), emulation::NameOf(failure.fault())));
     throw error;
+  } catch (const Napi::Error&) {
+    throw;
   } catch (const std::exception& error) {
     throw Napi::Error::New(info.Env(), error.what());
   }
