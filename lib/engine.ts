@@ -10,6 +10,7 @@ import {
   type NativeFinished,
   type NativeLoaded,
   type NativeRequest,
+  type NativeScored,
   type NativeStatus,
 } from "./native.js";
 
@@ -17,6 +18,7 @@ import {
 export interface RequestListener {
   chunk(chunk: NativeChunk): void;
   snapshot?(state: Uint8Array): void;
+  scored?(scored: NativeScored): void;
   finished(finished: NativeFinished): void;
   failed(error: ColdstartError): void;
 }
@@ -123,6 +125,9 @@ export class Engine {
           break;
         case "snapshot":
           this.#listeners.get(event.id)?.snapshot?.(event.state);
+          break;
+        case "scored":
+          this.#listeners.get(event.id)?.scored?.(event);
           break;
         case "finished":
           this.#take(event.id)?.finished(event);

@@ -121,7 +121,7 @@ export function checkGenerate(
     request: {
       cancelled: signal?.aborted ?? false,
       history: new Int32Array(),
-      prompt: checkPrompt(prompt),
+      prompt: checkPrompt(prompt, "prompt"),
       parseSpecial: read.boolean("parseSpecial", true),
       ...(maxTokens === undefined ? {} : { maxTokens }),
       overflow: read.choice("overflow", ["error", "stop", "shift", "truncateMiddle"] as const, "error"),
@@ -156,14 +156,14 @@ export function checkGenerate(
   };
 }
 
-function checkPrompt(prompt: Prompt): string | Int32Array {
+export function checkPrompt(prompt: Prompt, name: string): string | Int32Array {
   const expected = "a string with at least one character, or an array of at least one token id";
   if (typeof prompt === "string") {
-    if (prompt === "") throw invalidOption("prompt", prompt, expected);
+    if (prompt === "") throw invalidOption(name, prompt, expected);
     return prompt;
   }
-  const tokens = checkTokens("prompt", prompt);
-  if (tokens.length === 0) throw invalidOption("prompt", prompt, expected);
+  const tokens = checkTokens(name, prompt);
+  if (tokens.length === 0) throw invalidOption(name, prompt, expected);
   return tokens;
 }
 

@@ -6,6 +6,12 @@
 export { listBackends, type Backend } from "./backends.js";
 export { listDevices, type Device } from "./devices.js";
 export { ColdstartError, type ErrorCode } from "./errors.js";
+export type { AnswersResult, AnswersTask, PromptWithAnswer } from "./evaluation/answers.js";
+export type { ChoicesResult, ChoicesTask, Question } from "./evaluation/choices.js";
+export { evaluate, type EvaluateOptions, type EvaluationResults, type EvaluationTask } from "./evaluation/evaluate.js";
+export type { Items } from "./evaluation/items.js";
+export type { Comparison, PerplexityResult, PerplexityTask } from "./evaluation/perplexity.js";
+export type { Estimate } from "./evaluation/statistics.js";
 export type { GenerateOptions, Prompt } from "./generate-options.js";
 export {
   Generation,
@@ -49,5 +55,6 @@ export {
 } from "./quantization/quantize-model.js";
 export type { QuantizationRecipe } from "./quantization/recipe.js";
 export type { QuantizationType } from "./quantization/types.js";
+export type { Score, ScoreOptions } from "./score.js";
 export { Session } from "./session.js";
 export { version, type Versions } from "./version.js";

@@ -1,9 +1,10 @@
 import type { Engine } from "./engine.js";
 import { checkGenerate, checkTokens, type GenerateOptions, type Prompt } from "./generate-options.js";
 import { Generation } from "./generation.js";
-import type { MetadataValue } from "./native.js";
+import type { MetadataValue, NativeScored } from "./native.js";
 import { invalidOption, OptionReader } from "./options.js";
 import type { Plan } from "./placement/plan.js";
+import { score, scoreTokens, type Score, type ScoredTokens, type ScoreHost, type ScoreOptions } from "./score.js";
 import { Session } from "./session.js";
 import type { SnapshotOrigin } from "./snapshot.js";
 
@@ -149,6 +150,29 @@ export class Model implements AsyncDisposable {
   async detokenize(tokens: readonly number[] | Int32Array, options: { renderSpecial?: boolean } = {}): Promise<string> {
     const read = new OptionReader(options, ["renderSpecial"]);
     return this.#engine.detokenize(checkTokens("tokens", tokens), read.boolean("renderSpecial", false));
+  }
+
+  /**
+   * How likely the model finds `text`, of each token, given all that precede it. Texts that begin alike, and many at a time,
+   * share what is computed as generations do.
+   *
+   * Rejects with `INVALID_OPTION`, `TOKENIZE_FAILED`, `CONTEXT_OVERFLOW`, `QUEUE_FULL`, `NUMERIC_ERROR`, `ABORTED`, `DISPOSED`.
+   */
+  async score(text: Prompt, options: ScoreOptions = {}): Promise<Score> {
+    return score(this.#scoreHost(), text, options);
+  }
+
+  /** @internal For evaluations, which also compare whole distributions. */
+  async scoreTokens(
+    scored: ScoredTokens,
+    options: { distributions?: boolean; base?: Uint8Array | undefined; priority?: number },
+    signal?: AbortSignal,
+  ): Promise<NativeScored> {
+    return (await scoreTokens(this.#scoreHost(), scored, options, signal)).scored;
+  }
+
+  #scoreHost(): ScoreHost {
+    return { engine: this.#engine, contextLength: this.placement.contextLength };
   }
 
   /** What the model is doing at this moment. */

@@ -200,6 +200,14 @@ export interface NativeRequest extends NativeSampling {
   priority: number;
   /** With maxTokens 0: also save the state. */
   snapshot: boolean;
+  /** With maxTokens 0 and tokens as prompt: tell how likely its tokens are, from the index `from` on, 1 at least. */
+  score?: {
+    from: number;
+    /** Also tell how likely every token of the vocabulary was. */
+    distributions: boolean;
+    /** Distributions that another model told, to compare with. */
+    base?: Uint8Array;
+  };
   /** Tell the tokens of prompt and answer at the end. */
   reportTokens: boolean;
   stop: string[];
@@ -291,6 +299,18 @@ export interface NativeSnapshot {
   state: Uint8Array;
 }
 
+/** One element for each token that is scored (native/engine/scorer.h). */
+export interface NativeScored {
+  type: "scored";
+  id: number;
+  logprobs: Float32Array;
+  likeliest: Int32Array;
+  /** Empty when not asked for. */
+  distributions: Uint8Array;
+  /** KL(base || this), nats; empty without a base. */
+  divergences: Float32Array;
+}
+
 export interface NativeFinished {
   type: "finished";
   id: number;
@@ -316,6 +336,7 @@ export type NativeEvent =
   | { type: "loadFailed"; error: ColdstartError }
   | NativeChunk
   | NativeSnapshot
+  | NativeScored
   | NativeFinished
   | { type: "failed"; id: number; error: ColdstartError }
   | { type: "trouble"; error: ColdstartError }

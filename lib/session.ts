@@ -1,12 +1,12 @@
 import { readFile, writeFile } from "node:fs/promises";
 import { writeAtomically } from "./atomic-file.js";
 import type { Engine } from "./engine.js";
-import { withResolvers } from "./engine.js";
 import { ColdstartError } from "./errors.js";
 import { checkGenerate, checkTokens, type GenerateOptions, type Prompt } from "./generate-options.js";
 import { Generation } from "./generation.js";
 import type { NativeFinished, NativeRequest } from "./native.js";
 import { OptionReader } from "./options.js";
+import { prefill } from "./prefill.js";
 import { checkState, decodeSnapshot, encodeSnapshot, isCheckable, type SnapshotOrigin } from "./snapshot.js";
 
 /** What sessions need of their model. */
@@ -182,35 +182,18 @@ export class Session {
     return state;
   }
 
-  /** Computes a prompt, and nothing after it. */
   async #compute(
     request: Omit<NativeRequest, "id">,
     signal?: AbortSignal,
   ): Promise<{ finished: NativeFinished; state: Uint8Array | undefined }> {
-    const settled = withResolvers<NativeFinished>();
-    let state: Uint8Array | undefined;
-    const cancel = this.#host.engine.submit(
-      { ...request, maxTokens: 0, reportTokens: true },
-      {
-        chunk: () => undefined,
-        snapshot: (bytes) => (state = bytes),
-        finished: (finished) => settled.resolve(finished),
-        failed: (error) => settled.reject(error),
-      },
-    );
-    signal?.addEventListener("abort", cancel, { once: true });
-    try {
-      const finished = await settled.promise;
-      if (finished.reason === "aborted") {
-        throw new ColdstartError("ABORTED", "Computing the text was aborted.", {
-          remedy: "Nothing was added to the session; what was computed is kept for another try.",
-          cause: signal?.reason,
-        });
-      }
-      return { finished, state };
-    } finally {
-      signal?.removeEventListener("abort", cancel);
+    const { finished, state } = await prefill(this.#host.engine, { ...request, reportTokens: true }, signal);
+    if (finished.reason === "aborted") {
+      throw new ColdstartError("ABORTED", "Computing the text was aborted.", {
+        remedy: "Nothing was added to the session; what was computed is kept for another try.",
+        cause: signal?.reason,
+      });
     }
+    return { finished, state };
   }
 }
 

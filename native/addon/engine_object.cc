@@ -55,6 +55,7 @@ class EngineBinding : public std::enable_shared_from_this<EngineBinding> {
       request.prompt.insert(request.prompt.end(), tokens.begin(), tokens.end());
     }
     CheckTokens(vocab, request.prompt);
+    if (request.score) CheckScore(request, is_text);
     cancel_flags_[request.id] = request.cancelled;
     UpdateReference();
     if (!is_text) return engine_->Submit(std::move(request));
@@ -110,6 +111,13 @@ class EngineBinding : public std::enable_shared_from_this<EngineBinding> {
     if (static_cast<napi_env>(env) != nullptr) (*binding)->Deliver(env, on_events);
   }
   using WakeFunction = Napi::TypedThreadSafeFunction<Context, void, CallJs>;
+
+  static void CheckScore(const Request& request, bool is_text) {
+    const uint32_t from = request.score->from;
+    if (!is_text && request.max_tokens == 0u && from > 0 && from < request.prompt.size()) return;
+    throw Error(ErrorCode::kInvalidOption, "What is to be scored is not tokens, or they do not follow others.",
+                "This is checked in lib/; please report it.", {{"from", static_cast<double>(from)}});
+  }
 
   void Open(EngineOptions options, const Napi::Function& on_events) {
     wake_ = WakeFunction::New(env_, on_events, "coldstart.engine", 0, 1, new Context(shared_from_this()),

@@ -93,6 +93,21 @@ struct ToObject {
     return object;
   }
 
+  Napi::Object operator()(const Scored& event) const {
+    Napi::Object object = NewEvent(env, "scored");
+    object.Set("id", event.id);
+    const auto set = [&]<typename Array>(const char* name, const auto& values, Array array) {
+      std::copy(values.begin(), values.end(), array.Data());
+      object.Set(name, array);
+    };
+    const Scores& scores = event.scores;
+    set("logprobs", scores.logprobs, Napi::Float32Array::New(env, scores.logprobs.size()));
+    set("likeliest", scores.likeliest, Napi::Int32Array::New(env, scores.likeliest.size()));
+    set("distributions", scores.distributions, Napi::Uint8Array::New(env, scores.distributions.size()));
+    set("divergences", scores.divergences, Napi::Float32Array::New(env, scores.divergences.size()));
+    return object;
+  }
+
   Napi::Object operator()(const Finished& event) const {
     Napi::Object object = NewEvent(env, "finished");
     object.Set("id", event.id);

@@ -263,6 +263,20 @@ Recipe ReadRecipe(const Napi::Object& object) {
   return recipe;
 }
 
+namespace {
+
+ScoreOptions ReadScore(const Napi::Object& object) {
+  const Fields fields(object);
+  ScoreOptions score;
+  score.from = fields.Int<uint32_t>("from");
+  score.distributions = fields.Bool("distributions");
+  if (fields.Has("base"))
+    score.base = std::make_shared<const std::vector<uint8_t>>(ReadBytes(fields.Get("base"), "base"));
+  return score;
+}
+
+}  // namespace
+
 Request ReadRequest(const Napi::Object& object) {
   const Fields fields(object);
   Request request;
@@ -275,6 +289,11 @@ Request ReadRequest(const Napi::Object& object) {
   request.report_tokens = fields.Bool("reportTokens");
   request.stop = fields.Strings("stop");
   *request.cancelled = fields.Bool("cancelled");
+  if (fields.Has("score")) {
+    const Napi::Value score = fields.Get("score");
+    if (!score.IsObject()) ThrowWrongType("score", "an object");
+    request.score = ReadScore(score.As<Napi::Object>());
+  }
 
   SamplingOptions& sampling = request.sampling;
   sampling.temperature = fields.Float("temperature");

@@ -32,6 +32,9 @@ struct EngineOptions {
 // Most guessed tokens of one step, over all requests: logits of each are computed.
 constexpr uint32_t kMaxGuesses = 64;
 
+// Logits of texts to score, in one step: as a rule no more than what its layers need, which lies in the same memory.
+constexpr uint32_t kScoredBytes = 16 << 20;
+
 // Largest logits of each token that a GPU is asked for: more than the default of topK, and few beside a vocabulary.
 constexpr uint32_t kTopLogits = 64;
 

@@ -205,8 +205,7 @@ void Generator::Admit() {
   size_t looked_at = 0;
   for (auto it = waiting_.begin(); it != waiting_.end() && looked_at < kAdmissionWindow; ++looked_at) {
     Job& job = **it;
-    // The last token of the prompt is computed again when something is sampled from it.
-    const auto at_most = static_cast<uint32_t>(job.tokens.size()) - (job.prefill_only() ? 0 : 1);
+    const uint32_t at_most = Reusable(job);
     const uint32_t known = cache_.Known(job.tokens, at_most);
     if (WaitsForPrefix(job, known, at_most)) {
       ++it;
@@ -219,6 +218,14 @@ void Generator::Admit() {
     it = waiting_.erase(it);
     Start(std::move(admitted), *lease);
   }
+}
+
+// How many of the request's tokens need not be computed when they are known.
+uint32_t Generator::Reusable(const Job& job) const {
+  // What was computed in other pieces has other low bits.
+  if (job.scorer) return options_.deterministic ? 0 : job.scorer->first_row();
+  // The last token of the prompt is computed again when something is sampled from it.
+  return static_cast<uint32_t>(job.tokens.size()) - (job.prefill_only() ? 0 : 1);
 }
 
 void Generator::Start(JobPtr job, KvCache::Lease lease) {
@@ -259,6 +266,10 @@ bool Generator::HasRoomFor(const Job& job, uint32_t unknown) const {
 }
 
 void Generator::FinishPrefill(Job& job) {
+  if (job.scorer) {
+    if (job.scorer->error()) return Fail(job, *job.scorer->error());
+    outbox_.Push(Scored{job.request.id, job.scorer->Finish()});
+  }
   if (job.request.snapshot) outbox_.Push(Snapshot{job.request.id, cache_.Save(job.sequence)});
   Finish(job, FinishReason::kLength);
 }

@@ -72,6 +72,12 @@ class Generator {
     Job* job;
     int32_t first;  // the others, one for each token of its guess, follow
   };
+  // A row of a batch that tells about the token after a position of a text to score.
+  struct ScoredRow {
+    Job* job;
+    uint32_t position;
+    int32_t row;
+  };
   // A row, with all logits or the largest.
   struct Logits {
     int32_t row;
@@ -88,6 +94,7 @@ class Generator {
   bool WaitsForPrefix(const Job& job, uint32_t known, uint32_t at_most) const;
   bool HasRoomFor(const Job& job, uint32_t unknown) const;
   void Start(JobPtr job, KvCache::Lease lease);
+  uint32_t Reusable(const Job& job) const;
   void FinishPrefill(Job& job);
   void Preempt(Job& job);
   void PreemptOne();
@@ -104,11 +111,14 @@ class Generator {
   void Step();
   void GuessAhead();
   std::vector<Grant> PlanTogether();
+  uint32_t RowsToScore() const;
+  uint32_t PieceOf(const Job& job) const;
   void StepApart();
   void RunBatches(std::vector<Grant> grants);
   void RunBatch(const std::vector<Grant>& grants);
   void UndoBatch(const std::vector<Grant>& grants);
-  void ChooseLogits(const std::vector<Rows>& rows);
+  void ChooseLogits(const std::vector<Rows>& rows, bool all);
+  void ScoreRows(const std::vector<ScoredRow>& rows);
   float* AllLogits(int32_t row);
   void SampleRows(const std::vector<Rows>& rows);
   void DeliverAll(Job& job, std::vector<Sample> samples);

@@ -55,11 +55,16 @@ void Generator::GuessAhead() {
 std::vector<Generator::Grant> Generator::PlanTogether() {
   std::vector<Pending> pending;
   std::vector<Job*> jobs;
+  const uint32_t rows_to_score = RowsToScore();
   for (const JobPtr& job : live_) {
     if (job->done) continue;
     uint32_t tokens = job->pending();
     // A state that cannot be cut is kept before the last token of the prompt, which must be computed again.
     if (!cuttable_ && tokens > 1) --tokens;
+    if (job->scorer) {
+      const uint32_t before = job->scorer->first_row() - std::min(job->scorer->first_row(), job->computed);
+      tokens = std::min(tokens, before + rows_to_score);
+    }
     pending.push_back({tokens + static_cast<uint32_t>(job->guess.size()), job->decoding()});
     jobs.push_back(job.get());
   }
@@ -79,10 +84,29 @@ std::vector<Generator::Grant> Generator::PlanTogether() {
   return grants;
 }
 
+// Rows that each text to score can have in a step: an equal share of those that the others leave.
+uint32_t Generator::RowsToScore() const {
+  uint32_t texts = 0;
+  uint32_t left = options_.context.outputs;
+  for (const JobPtr& job : live_) {
+    if (job->scorer) {
+      ++texts;
+    } else {
+      left -= 1 + static_cast<uint32_t>(job->guess.size());
+    }
+  }
+  return left / std::max(texts, 1u);
+}
+
+// Most tokens of a prompt in one step that it has to itself.
+uint32_t Generator::PieceOf(const Job& job) const {
+  const ContextOptions& context = options_.context;
+  return job.scorer ? std::min(context.batch_size, context.outputs) : context.batch_size;
+}
+
 // Every sequence in batches of its own, cut at the same places whatever else runs: each token of those that decode, and
 // one piece of one prompt.
 void Generator::StepApart() {
-  const uint32_t piece = options_.context.batch_size;
   std::vector<Job*> jobs;  // live_ changes when one is shifted
   for (size_t i = 0; i < live_.size(); ++i) jobs.push_back(live_[(steps_ + i) % live_.size()].get());
   bool prompt_done = false;
@@ -90,6 +114,7 @@ void Generator::StepApart() {
     if (stopping_) return;
     if (job->done || (!job->decoding() && std::exchange(prompt_done, true))) continue;
     const auto guess = static_cast<uint32_t>(job->guess.size());
+    const uint32_t piece = PieceOf(*job);
     RunBatch({{job, job->decoding() ? 1 + guess : std::min(job->pending(), piece - job->computed % piece)}});
   }
 }
@@ -122,6 +147,7 @@ void Generator::RunBatch(const std::vector<Grant>& grants) {
   batch_by_slot_.Clear();
   computing_.clear();
   std::vector<Rows> rows;
+  std::vector<ScoredRow> scored;
   for (const auto& [job, tokens] : grants) {
     computing_.push_back(job->request.cancelled.get());
     const auto length = static_cast<uint32_t>(job->tokens.size());
@@ -129,14 +155,16 @@ void Generator::RunBatch(const std::vector<Grant>& grants) {
       const uint32_t position = job->computed + i;
       const bool guessed = position >= length;
       const bool samples = position + 1 >= length && !job->prefill_only();
+      const bool scores = job->scorer && position >= job->scorer->first_row();
       if (samples && !guessed) rows.push_back({job, batch_.size()});
+      if (scores) scored.push_back({job, position, batch_.size()});
       const llama_token token = guessed ? job->guess[position - length] : job->tokens[position];
-      batch_.Add(token, static_cast<llama_pos>(position), job->sequence, samples);
-      if (observed) batch_by_slot_.Add(token, static_cast<llama_pos>(position), job->slot, samples);
+      batch_.Add(token, static_cast<llama_pos>(position), job->sequence, samples || scores);
+      if (observed) batch_by_slot_.Add(token, static_cast<llama_pos>(position), job->slot, samples || scores);
     }
   }
 
-  ChooseLogits(rows);
+  ChooseLogits(rows, !scored.empty());
   const int32_t status = llama_decode(context_.get(), batch_.get());
   computing_.clear();
   if (status == 2) return UndoBatch(grants);
@@ -150,14 +178,15 @@ void Generator::RunBatch(const std::vector<Grant>& grants) {
                          {{"status", static_cast<double>(status)}}));
   }
   if (observed) speculator_->Observe(batch_by_slot_);
+  ScoreRows(scored);
   for (const auto& [job, granted] : grants) {
     const bool decoding = job->decoding();
     const uint32_t tokens = std::min(granted, job->pending());  // without guesses
-    // Decoded one by one, tokens come out with other low bits than as a part of a prompt.
-    const bool reusable = !decoding || !options_.deterministic;
+    // Decoded one by one, or scored, tokens come out with other low bits than as a part of a prompt.
+    const bool reusable = !(decoding || job->scorer) || !options_.deterministic;
     cache_.Append(job->sequence, std::span(job->tokens).subspan(job->computed, tokens), reusable);
     job->computed += tokens;
-    if (!decoding) job->prefilled = job->computed;
+    if (!decoding && !job->scorer) job->prefilled = job->computed;
     if (job->pending() == 0 && job->prefill_only()) FinishPrefill(*job);
     if (!cuttable_ && job->pending() == 1 && job->generated == 0) cache_.Checkpoint(job->sequence);
   }
@@ -175,10 +204,11 @@ void Generator::UndoBatch(const std::vector<Grant>& grants) {
 
 // The largest logits of a step come from the GPU when they are enough for all who sample in it. Otherwise all logits
 // do, in one piece: that is faster than row by row.
-void Generator::ChooseLogits(const std::vector<Rows>& rows) {
+void Generator::ChooseLogits(const std::vector<Rows>& rows, bool all) {
   const uint32_t count = llama_n_top_logits(context_.get());
-  const bool enough = count > 0 && std::all_of(rows.begin(), rows.end(),
-                                               [&](const Rows& own) { return own.job->sampler.CanPickFrom(count); });
+  const bool enough = count > 0 && !all && std::all_of(rows.begin(), rows.end(), [&](const Rows& own) {
+                        return own.job->sampler.CanPickFrom(count);
+                      });
   llama_set_logits_on_demand(context_.get(), enough);
 }
 
@@ -186,6 +216,18 @@ float* Generator::AllLogits(int32_t row) {
   float* logits = llama_get_logits_ith(context_.get(), row);
   if (logits != nullptr) return logits;
   throw Error(ErrorCode::kInternal, "llama.cpp computed no logits for a token.", "Please report this.");
+}
+
+void Generator::ScoreRows(const std::vector<ScoredRow>& rows) {
+  std::vector<const float*> logits;
+  for (const ScoredRow& scored : rows) logits.push_back(AllLogits(scored.row));
+  const auto count = static_cast<int64_t>(rows.size());
+  [[maybe_unused]] const uint32_t threads = threads_ ? threads_->threads() : options_.context.threads;
+#pragma omp parallel for schedule(dynamic, 1) num_threads(threads) if (count > 1)
+  for (int64_t i = 0; i < count; ++i) {
+    const auto at = static_cast<size_t>(i);
+    rows[at].job->scorer->Take(rows[at].position, logits[at]);
+  }
 }
 
 void Generator::SampleRows(const std::vector<Rows>& rows) {

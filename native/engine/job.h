@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <memory>
 #include <optional>
 #include <utility>
 #include <vector>
@@ -10,6 +11,7 @@
 #include "engine/outbox.h"
 #include "engine/request.h"
 #include "engine/sampler.h"
+#include "engine/scorer.h"
 #include "engine/text_stream.h"
 
 namespace coldstart {
@@ -18,6 +20,9 @@ struct Job {
   Job(Request from, const llama_vocab* vocab)
       : request(std::move(from)), tokens(request.prompt), sampler(vocab, request.sampling), stream(request.stop) {
     sampler.AcceptPrompt(request.prompt);
+    if (!request.score) return;
+    scorer = std::make_unique<Scorer>(*request.score, tokens, static_cast<size_t>(llama_vocab_n_tokens(vocab)));
+    tokens.pop_back();
   }
 
   // Only the prompt is wanted.
@@ -27,9 +32,10 @@ struct Job {
   bool decoding() const { return generated > 0 && pending() == 1; }
 
   Request request;
-  std::vector<llama_token> tokens;  // the prompt and what was sampled
+  std::vector<llama_token> tokens;  // the prompt and what was sampled; of a text to score all but the last
   Sampler sampler;
   TextStream stream;
+  std::unique_ptr<Scorer> scorer;
 
   int32_t slot = -1;           // its number among those at work
   llama_seq_id sequence = -1;  // -1: waits

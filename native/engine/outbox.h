@@ -11,6 +11,7 @@
 
 #include "base/error.h"
 #include "engine/sampler.h"
+#include "engine/scorer.h"
 #include "loading/gguf.h"
 #include "loading/memory_breakdown.h"
 
@@ -94,6 +95,12 @@ struct Snapshot {
   std::vector<uint8_t> state;
 };
 
+// How likely the tokens of a request with `score` are; Finished follows.
+struct Scored {
+  uint32_t id;
+  Scores scores;
+};
+
 // Something went wrong that costs no request.
 struct Trouble {
   Error error;
@@ -104,7 +111,8 @@ struct Closed {
   Error reason;
 };
 
-using Event = std::variant<LoadProgress, Loaded, LoadFailed, Chunk, Snapshot, Finished, Failed, Trouble, Closed>;
+using Event =
+    std::variant<LoadProgress, Loaded, LoadFailed, Chunk, Snapshot, Scored, Finished, Failed, Trouble, Closed>;
 
 class Outbox {
  public:

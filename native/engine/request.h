@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "engine/sampler.h"
+#include "engine/scorer.h"
 
 namespace coldstart {
 
@@ -29,8 +30,10 @@ struct Request {
   std::vector<llama_token> prompt;
   std::optional<uint32_t> max_tokens;  // none: as many as the context holds; 0: only compute the prompt
   Overflow overflow = Overflow::kError;
-  int32_t priority = 0;        // higher ones start first
-  bool snapshot = false;       // with max_tokens 0: also save the state
+  int32_t priority = 0;   // higher ones start first
+  bool snapshot = false;  // with max_tokens 0: also save the state
+  // With max_tokens 0: tell how likely the prompt's tokens are. Of the last one nothing is computed.
+  std::optional<ScoreOptions> score;
   bool report_tokens = false;  // tell the whole text's tokens at the end
   std::vector<std::string> stop;
   SamplingOptions sampling;
