@@ -3,6 +3,8 @@
 import { ColdstartError } from "./errors.js";
 import {
   native,
+  type NativeActivationSquares,
+  type NativeCalibration,
   type NativeChunk,
   type NativeEngine,
   type NativeEngineOptions,
@@ -14,12 +16,14 @@ import {
   type NativeStatus,
 } from "./native.js";
 
-/** Gets the events of one request. Exactly one of `finished` and `failed` is called, last. */
+/** Gets the events of one request. Exactly one of `finished`, `calibrated` and `failed` is called, last. */
 export interface RequestListener {
-  chunk(chunk: NativeChunk): void;
+  chunk?(chunk: NativeChunk): void;
   snapshot?(state: Uint8Array): void;
   scored?(scored: NativeScored): void;
-  finished(finished: NativeFinished): void;
+  finished?(finished: NativeFinished): void;
+  calibrationProgress?(fraction: number): void;
+  calibrated?(matrices: NativeActivationSquares[] | undefined): void;
   failed(error: ColdstartError): void;
 }
 
@@ -66,9 +70,18 @@ export class Engine {
 
   /** Starts a request; the function returned cancels it. Throws `DISPOSED` when the engine has ended. */
   submit(request: Omit<NativeRequest, "id">, listener: RequestListener): () => void {
+    return this.#start((id) => this.#native.submit({ ...request, id }), listener);
+  }
+
+  /** Likewise. */
+  calibrate(request: Omit<NativeCalibration, "id">, listener: RequestListener): () => void {
+    return this.#start((id) => this.#native.calibrate({ ...request, id }), listener);
+  }
+
+  #start(start: (id: number) => void, listener: RequestListener): () => void {
     if (this.#ended) throw this.#ended;
     const id = this.#nextId++;
-    this.#native.submit({ ...request, id });
+    start(id);
     this.#listeners.set(id, listener);
     this.#keepWhileBusy();
     return () => {
@@ -121,7 +134,7 @@ export class Engine {
           this.#settleLoaded.reject(event.error);
           break;
         case "chunk":
-          this.#listeners.get(event.id)?.chunk(event);
+          this.#listeners.get(event.id)?.chunk?.(event);
           break;
         case "snapshot":
           this.#listeners.get(event.id)?.snapshot?.(event.state);
@@ -130,7 +143,13 @@ export class Engine {
           this.#listeners.get(event.id)?.scored?.(event);
           break;
         case "finished":
-          this.#take(event.id)?.finished(event);
+          this.#take(event.id)?.finished?.(event);
+          break;
+        case "calibrationProgress":
+          this.#listeners.get(event.id)?.calibrationProgress?.(event.fraction);
+          break;
+        case "calibrated":
+          this.#take(event.id)?.calibrated?.(event.matrices);
           break;
         case "failed":
           this.#take(event.id)?.failed(event.error);

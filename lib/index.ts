@@ -47,6 +47,7 @@ export { Model, type ModelInfo, type ModelStatus, type Placement } from "./model
 export { planModel, type PlanOptions } from "./plan.js";
 export type { DevicePlan, Plan } from "./placement/plan.js";
 export type { MetadataArray, MetadataScalar, MetadataType, MetadataValue } from "./native.js";
+export { computeImportance, type ImportanceOptions, type ImportanceResult } from "./quantization/compute-importance.js";
 export {
   quantizeModel,
   type QuantizeDevice,

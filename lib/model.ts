@@ -1,7 +1,7 @@
-import type { Engine } from "./engine.js";
+import { withResolvers, type Engine } from "./engine.js";
 import { checkGenerate, checkTokens, type GenerateOptions, type Prompt } from "./generate-options.js";
 import { Generation } from "./generation.js";
-import type { MetadataValue, NativeScored } from "./native.js";
+import type { MetadataValue, NativeActivationSquares, NativeCalibration, NativeScored } from "./native.js";
 import { invalidOption, OptionReader } from "./options.js";
 import type { Plan } from "./placement/plan.js";
 import { score, scoreTokens, type Score, type ScoredTokens, type ScoreHost, type ScoreOptions } from "./score.js";
@@ -169,6 +169,23 @@ export class Model implements AsyncDisposable {
     signal?: AbortSignal,
   ): Promise<NativeScored> {
     return (await scoreTokens(this.#scoreHost(), scored, options, signal)).scored;
+  }
+
+  /** @internal For computeImportance(). Undefined when it was aborted. */
+  async calibrate(
+    request: Omit<NativeCalibration, "id">,
+    onProgress: (fraction: number) => void,
+    signal: AbortSignal,
+  ): Promise<NativeActivationSquares[] | undefined> {
+    const settled = withResolvers<NativeActivationSquares[] | undefined>();
+    if (signal.aborted) return undefined;
+    const cancel = this.#engine.calibrate(request, {
+      calibrationProgress: onProgress,
+      calibrated: (matrices) => settled.resolve(matrices),
+      failed: (error) => settled.reject(error),
+    });
+    signal.addEventListener("abort", cancel, { once: true });
+    return settled.promise.finally(() => signal.removeEventListener("abort", cancel));
   }
 
   #scoreHost(): ScoreHost {

@@ -215,6 +215,24 @@ export interface NativeRequest extends NativeSampling {
   cancelled: boolean;
 }
 
+/** What a calibration reads (native/engine/calibration.h). */
+export interface NativeCalibration {
+  id: number;
+  /** Whole chunks. */
+  tokens: Int32Array;
+  chunkLength: number;
+  /** Also of the output matrix. */
+  output: boolean;
+}
+
+/** Sums of squares of what each column of a matrix was multiplied with, of several stacked matrices in turn. */
+export interface NativeActivationSquares {
+  name: string;
+  sums: Float32Array;
+  /** Rows summed up, of each matrix, or of all together. */
+  counts: Float32Array;
+}
+
 export interface NativeLogprob {
   token: number;
   text: string;
@@ -337,6 +355,9 @@ export type NativeEvent =
   | NativeChunk
   | NativeSnapshot
   | NativeScored
+  | { type: "calibrationProgress"; id: number; fraction: number }
+  /** Without `matrices` it was cancelled. */
+  | { type: "calibrated"; id: number; matrices?: NativeActivationSquares[] }
   | NativeFinished
   | { type: "failed"; id: number; error: ColdstartError }
   | { type: "trouble"; error: ColdstartError }
@@ -355,6 +376,7 @@ export interface NativeStatus {
 
 export interface NativeEngine {
   submit(request: NativeRequest): void;
+  calibrate(request: NativeCalibration): void;
   cancel(id: number): void;
   restore(tokens: Int32Array, state: Uint8Array): void;
   status(): NativeStatus;

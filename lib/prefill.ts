@@ -22,7 +22,6 @@ export async function prefill(
   const cancel = engine.submit(
     { ...request, maxTokens: 0 },
     {
-      chunk: () => undefined,
       snapshot: (bytes) => (state = bytes),
       scored: (scores) => (scored = scores),
       finished: (finished) => settled.resolve(finished),

@@ -3,7 +3,11 @@ import { Model } from "../model.js";
 import type { NativeScored } from "../native.js";
 import { invalidOption, OptionReader } from "../options.js";
 import type { Evaluation } from "./evaluate.js";
+import { toChunks } from "../text-chunks.js";
 import { Moments, quantile, wilson, type Estimate } from "./statistics.js";
+
+/** Tokens of a chunk. */
+const DEFAULT_CHUNK = 512;
 
 export interface PerplexityTask {
   type: "perplexity";
@@ -14,6 +18,8 @@ export interface PerplexityTask {
    * length where that is less. As `llama-perplexity` does, so that the numbers are comparable.
    */
   chunkLength?: number;
+  /** Read the text of special tokens as those tokens. Default false. */
+  parseSpecial?: boolean;
   /** Also compare with this model, which must have the same vocabulary: the one that was quantized, for example. */
   base?: Model;
 }
@@ -47,27 +53,28 @@ export interface Comparison {
 
 interface CheckedPerplexity {
   text: string;
+  parseSpecial: boolean;
   chunkLength: number | undefined;
   base: Model | undefined;
 }
 
 export function checkPerplexity(task: unknown): CheckedPerplexity {
-  const read = new OptionReader(task, ["type", "text", "chunkLength", "base"], "task.");
+  const read = new OptionReader(task, ["type", "text", "chunkLength", "base", "parseSpecial"], "task.");
   const base = read.raw("base");
   if (base !== undefined && !(base instanceof Model)) throw invalidOption("task.base", base, "a loaded model");
   const text = read.raw("text");
   if (typeof text !== "string") throw invalidOption("task.text", text, "a string");
-  return { text, chunkLength: read.integer("chunkLength", 8, 2 ** 20, undefined), base };
+  const chunkLength = read.integer("chunkLength", 8, 2 ** 20, undefined);
+  return { text, chunkLength, base, parseSpecial: read.boolean("parseSpecial", false) };
 }
 
 export async function evaluatePerplexity(
-  { text, chunkLength, base }: CheckedPerplexity,
+  task: CheckedPerplexity,
   { model, onProgress, onResult, signal, checkAborted }: Evaluation<PerplexityResult>,
 ): Promise<PerplexityResult> {
-  const { contextLength } = model.placement;
-  const length = chunkLength ?? Math.min(512, contextLength);
-  const chunks = await toChunks(model, base, text, length);
-  const from = Math.floor(length / 2) + 1;
+  const { base } = task;
+  const chunks = await chunksOf(model, task);
+  const from = Math.floor((chunks[0]?.length ?? 0) / 2) + 1;
   const sums = new Sums(base !== undefined, chunks.length);
   // One chunk is computed while the next one waits, so that the engine does not wait for JavaScript. With a base, which may
   // use the same cores, and whose distributions take memory, one after the other.
@@ -85,7 +92,7 @@ export async function evaluatePerplexity(
   for (let scored = ahead.shift(); scored !== undefined; scored = ahead.shift()) {
     const [own, others] = await scored;
     checkAborted();
-    sums.add(chunks[sums.chunks]?.subarray(from) ?? new Int32Array(), own, others);
+    sums.add(own, others);
     onResult?.(sums.result());
     onProgress?.(sums.chunks / chunks.length);
     start();
@@ -104,43 +111,24 @@ async function scoreChunk(
   return [await model.scoreTokens(scored, { base: others.distributions }, signal), others];
 }
 
-/** Each begins as the whole text does, where the model wants that. */
-async function toChunks(model: Model, base: Model | undefined, text: string, length: number): Promise<Int32Array[]> {
-  for (const { placement } of base === undefined ? [model] : [model, base]) {
-    if (length <= placement.contextLength) continue;
-    throw new ColdstartError(
-      "CONTEXT_OVERFLOW",
-      `A chunk has ${length} tokens, and the context length is ${placement.contextLength}.`,
-      { remedy: "Lower chunkLength, or load the model with a larger contextLength.", details: { length } },
-    );
-  }
-  const tokens = Int32Array.from(await model.tokenize(text));
-  if (base !== undefined && !isSame(tokens, await base.tokenize(text), model, base)) {
-    throw new ColdstartError("UNSUPPORTED_MODEL", "The two models have different vocabularies.", {
-      remedy: "Compare a model with what it was made of.",
-      details: { size: model.info.vocabulary.size, baseSize: base.info.vocabulary.size },
-    });
-  }
-  const count = Math.floor(tokens.length / length);
-  if (count === 0) {
-    throw new ColdstartError("INVALID_OPTION", `The text has ${tokens.length} tokens, and a chunk ${length}.`, {
-      remedy: "Give a longer text, or lower chunkLength.",
-      details: { tokens: tokens.length, chunkLength: length },
-    });
-  }
-  const { bos } = model.info.vocabulary;
-  const begins = bos !== undefined && tokens[0] === bos;
-  return Array.from({ length: count }, (_, i) => {
-    const chunk = tokens.slice(i * length, (i + 1) * length);
-    if (begins) chunk[0] = bos;
-    return chunk;
+/** Throws `UNSUPPORTED_MODEL` when the base has another vocabulary. */
+async function chunksOf(
+  model: Model,
+  { text, chunkLength, base, parseSpecial }: CheckedPerplexity,
+): Promise<Int32Array[]> {
+  const length = chunkLength ?? Math.min(DEFAULT_CHUNK, model.placement.contextLength);
+  const { chunks, tokens } = await toChunks(model, [text], length, parseSpecial);
+  if (base === undefined) return chunks;
+  const others = await toChunks(base, [text], length, parseSpecial);
+  const [size, baseSize] = [model.info.vocabulary.size, base.info.vocabulary.size];
+  if (size === baseSize && Buffer.compare(bytesOf(tokens), bytesOf(others.tokens)) === 0) return chunks;
+  throw new ColdstartError("UNSUPPORTED_MODEL", "The two models have different vocabularies.", {
+    remedy: "Compare a model with what it was made of.",
+    details: { size, baseSize },
   });
 }
 
-function isSame(tokens: Int32Array, others: number[], model: Model, base: Model): boolean {
-  if (model.info.vocabulary.size !== base.info.vocabulary.size || tokens.length !== others.length) return false;
-  return others.every((token, i) => tokens[i] === token);
-}
+const bytesOf = ({ buffer, byteOffset, byteLength }: Int32Array) => Buffer.from(buffer, byteOffset, byteLength);
 
 class Sums {
   chunks = 0;
@@ -153,10 +141,10 @@ class Sums {
     if (compares) this.#comparison = new ComparisonSums();
   }
 
-  add(tokens: Int32Array, own: NativeScored, others: NativeScored | undefined): void {
+  add(own: NativeScored, others: NativeScored | undefined): void {
     this.chunks++;
     for (const logprob of own.logprobs) this.#logprobs.add(logprob);
-    if (others) this.#comparison?.add(tokens, own, others);
+    if (others) this.#comparison?.add(own, others);
   }
 
   result(): PerplexityResult {
@@ -181,8 +169,8 @@ class ComparisonSums {
   #squares = 0;
   #agreed = 0;
 
-  add(tokens: Int32Array, own: NativeScored, others: NativeScored): void {
-    tokens.forEach((_, i) => {
+  add(own: NativeScored, others: NativeScored): void {
+    own.divergences.forEach((rounded, i) => {
       const [logprob = 0, base = 0] = [own.logprobs[i], others.logprobs[i]];
       const change = Math.exp(logprob) - Math.exp(base);
       this.#base.add(base);
@@ -190,7 +178,7 @@ class ComparisonSums {
       this.#changes.add(change);
       this.#squares += change * change;
       // Rounding can make it a little less than nothing.
-      const divergence = Math.max(own.divergences[i] ?? 0, 0);
+      const divergence = Math.max(rounded, 0);
       this.#divergences.add(divergence);
       this.#all.push(divergence);
       if (own.likeliest[i] === others.likeliest[i]) this.#agreed++;

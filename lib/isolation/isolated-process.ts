@@ -51,12 +51,10 @@ function receive(message: ToChild): void {
       void start(message.options);
       break;
     case "submit":
-      try {
-        engine?.submit(message.request);
-        running++;
-      } catch (error) {
-        onEvents([{ type: "failed", id: message.request.id, error: error as never }]);
-      }
+      begin(message.request.id, () => engine?.submit(message.request));
+      break;
+    case "calibrate":
+      begin(message.request.id, () => engine?.calibrate(message.request));
       break;
     case "cancel":
       engine?.cancel(message.id);
@@ -73,6 +71,15 @@ function receive(message: ToChild): void {
     case "stop":
       stop();
       break;
+  }
+}
+
+function begin(id: number, submit: () => void): void {
+  try {
+    submit();
+    running++;
+  } catch (error) {
+    onEvents([{ type: "failed", id, error: error as never }]);
   }
 }
 
@@ -108,7 +115,7 @@ function end(): void {
 
 function onEvents(events: NativeEvent[]): void {
   for (const { type } of events) {
-    if (type === "finished" || type === "failed") running--;
+    if (type === "finished" || type === "calibrated" || type === "failed") running--;
     if (type === "closed") isClosed = true;
   }
   unsent.add(events);

@@ -3,6 +3,7 @@
 import { ColdstartError } from "../errors.js";
 import {
   IDLE,
+  type NativeCalibration,
   type NativeEngine,
   type NativeEngineOptions,
   type NativeEvent,
@@ -41,6 +42,10 @@ export class RemoteEngine implements NativeEngine {
 
   submit(request: NativeRequest): void {
     this.#process.submit(request);
+  }
+
+  calibrate(request: NativeCalibration): void {
+    this.#process.calibrate(request);
   }
 
   cancel(id: number): void {
@@ -117,6 +122,13 @@ class EngineProcess {
     this.#updateBusy();
   }
 
+  calibrate(request: NativeCalibration): void {
+    this.checkTokens(request.tokens);
+    this.#requests.add(request.id);
+    this.child.send({ type: "calibrate", request });
+    this.#updateBusy();
+  }
+
   stop(): void {
     if (this.#isStopping) return;
     this.#isStopping = true;
@@ -150,7 +162,8 @@ class EngineProcess {
       this.child.killAfter(GRACE);
     }
     for (const event of events) {
-      if (event.type === "finished" || event.type === "failed") this.#requests.delete(event.id);
+      if (event.type === "finished" || event.type === "calibrated" || event.type === "failed")
+        this.#requests.delete(event.id);
       if (event.type === "loaded") {
         this.#isLoading = false;
         this.#vocabularySize = event.vocabularySize;

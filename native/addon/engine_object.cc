@@ -80,6 +80,13 @@ class EngineBinding : public std::enable_shared_from_this<EngineBinding> {
     PromiseWorker<decltype(tokenize), decltype(nothing)>::Start(env_, std::move(tokenize), nothing);
   }
 
+  void Calibrate(CalibrationRequest request) {
+    CheckTokens(Vocab(), request.tokens);
+    cancel_flags_[request.id] = request.cancelled;
+    UpdateReference();
+    engine_->Calibrate(std::move(request));
+  }
+
   void Cancel(uint32_t id) {
     const auto found = cancel_flags_.find(id);
     if (found == cancel_flags_.end()) return;
@@ -146,6 +153,7 @@ class EngineBinding : public std::enable_shared_from_this<EngineBinding> {
     for (uint32_t i = 0; i < events.size(); ++i) {
       array.Set(i, ToJs(env, events[i]));
       if (const auto* finished = std::get_if<Finished>(&events[i])) cancel_flags_.erase(finished->id);
+      if (const auto* calibrated = std::get_if<Calibrated>(&events[i])) cancel_flags_.erase(calibrated->id);
       if (const auto* failed = std::get_if<Failed>(&events[i])) cancel_flags_.erase(failed->id);
       if (std::holds_alternative<Loaded>(events[i])) loading_ = false;
       closed = closed || std::holds_alternative<Closed>(events[i]);
@@ -188,10 +196,10 @@ void ShutdownEngines(const Napi::CallbackInfo& info) {
 Napi::Function EngineObject::Define(Napi::Env env) {
   return DefineClass(
       env, "Engine",
-      {InstanceMethod<&EngineObject::Submit>("submit"), InstanceMethod<&EngineObject::Cancel>("cancel"),
-       InstanceMethod<&EngineObject::Restore>("restore"), InstanceMethod<&EngineObject::Status>("status"),
-       InstanceMethod<&EngineObject::Stop>("stop"), InstanceMethod<&EngineObject::Tokenize>("tokenize"),
-       InstanceMethod<&EngineObject::Detokenize>("detokenize")});
+      {InstanceMethod<&EngineObject::Submit>("submit"), InstanceMethod<&EngineObject::Calibrate>("calibrate"),
+       InstanceMethod<&EngineObject::Cancel>("cancel"), InstanceMethod<&EngineObject::Restore>("restore"),
+       InstanceMethod<&EngineObject::Status>("status"), InstanceMethod<&EngineObject::Stop>("stop"),
+       InstanceMethod<&EngineObject::Tokenize>("tokenize"), InstanceMethod<&EngineObject::Detokenize>("detokenize")});
 }
 
 EngineObject::EngineObject(const Napi::CallbackInfo& info) : Napi::ObjectWrap<EngineObject>(info) {
@@ -212,6 +220,13 @@ void EngineObject::Submit(const Napi::CallbackInfo& info) {
   AtEdge(info.Env(), [&] {
     if (!info[0].IsObject()) throw Napi::TypeError::New(info.Env(), "submit(request)");
     binding_->Submit(info[0].As<Napi::Object>());
+  });
+}
+
+void EngineObject::Calibrate(const Napi::CallbackInfo& info) {
+  AtEdge(info.Env(), [&] {
+    if (!info[0].IsObject()) throw Napi::TypeError::New(info.Env(), "calibrate(request)");
+    binding_->Calibrate(ReadCalibration(info[0].As<Napi::Object>()));
   });
 }
 

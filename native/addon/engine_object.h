@@ -25,6 +25,8 @@ class EngineObject : public Napi::ObjectWrap<EngineObject> {
  private:
   // submit(request): its events carry request.id.
   void Submit(const Napi::CallbackInfo& info);
+  // calibrate(request): likewise.
+  void Calibrate(const Napi::CallbackInfo& info);
   // cancel(id): unknown ids are ignored, the request may just have ended.
   void Cancel(const Napi::CallbackInfo& info);
   // restore(tokens, state): makes a saved state available to requests that start with its tokens.

@@ -87,24 +87,42 @@ struct ToObject {
   Napi::Object operator()(const Snapshot& event) const {
     Napi::Object object = NewEvent(env, "snapshot");
     object.Set("id", event.id);
-    Napi::Uint8Array state = Napi::Uint8Array::New(env, event.state.size());
-    std::copy(event.state.begin(), event.state.end(), state.Data());
-    object.Set("state", state);
+    object.Set("state", Copy(event.state, Napi::Uint8Array::New(env, event.state.size())));
     return object;
   }
 
   Napi::Object operator()(const Scored& event) const {
     Napi::Object object = NewEvent(env, "scored");
     object.Set("id", event.id);
-    const auto set = [&]<typename Array>(const char* name, const auto& values, Array array) {
-      std::copy(values.begin(), values.end(), array.Data());
-      object.Set(name, array);
-    };
     const Scores& scores = event.scores;
-    set("logprobs", scores.logprobs, Napi::Float32Array::New(env, scores.logprobs.size()));
-    set("likeliest", scores.likeliest, Napi::Int32Array::New(env, scores.likeliest.size()));
-    set("distributions", scores.distributions, Napi::Uint8Array::New(env, scores.distributions.size()));
-    set("divergences", scores.divergences, Napi::Float32Array::New(env, scores.divergences.size()));
+    object.Set("logprobs", Floats(scores.logprobs));
+    object.Set("likeliest", Copy(scores.likeliest, Napi::Int32Array::New(env, scores.likeliest.size())));
+    object.Set("distributions", Copy(scores.distributions, Napi::Uint8Array::New(env, scores.distributions.size())));
+    object.Set("divergences", Floats(scores.divergences));
+    return object;
+  }
+
+  Napi::Object operator()(const CalibrationProgress& event) const {
+    Napi::Object object = NewEvent(env, "calibrationProgress");
+    object.Set("id", event.id);
+    object.Set("fraction", event.fraction);
+    return object;
+  }
+
+  Napi::Object operator()(const Calibrated& event) const {
+    Napi::Object object = NewEvent(env, "calibrated");
+    object.Set("id", event.id);
+    if (!event.squares) return object;
+    Napi::Array matrices = Napi::Array::New(env, event.squares->size());
+    uint32_t i = 0;
+    for (const auto& [name, squares] : *event.squares) {
+      Napi::Object matrix = Napi::Object::New(env);
+      matrix.Set("name", name);
+      matrix.Set("sums", Floats(squares.sums));
+      matrix.Set("counts", Floats(squares.counts));
+      matrices.Set(i++, matrix);
+    }
+    object.Set("matrices", matrices);
     return object;
   }
 
@@ -114,9 +132,7 @@ struct ToObject {
     object.Set("reason", ReasonName(event.reason));
     object.Set("stopString", event.stop_string);
     if (event.tokens) {
-      Napi::Int32Array tokens = Napi::Int32Array::New(env, event.tokens->size());
-      std::copy(event.tokens->begin(), event.tokens->end(), tokens.Data());
-      object.Set("tokens", tokens);
+      object.Set("tokens", Copy(*event.tokens, Napi::Int32Array::New(env, event.tokens->size())));
     }
     object.Set("promptTokens", event.prompt_tokens);
     object.Set("completionTokens", event.completion_tokens);
@@ -149,6 +165,16 @@ struct ToObject {
     Napi::Object object = NewEvent(env, "trouble");
     object.Set("error", ToJs(env, event.error));
     return object;
+  }
+
+  template <typename Element, typename Array>
+  static Array Copy(const std::vector<Element>& values, Array array) {
+    std::copy(values.begin(), values.end(), array.Data());
+    return array;
+  }
+
+  Napi::Float32Array Floats(const std::vector<float>& values) const {
+    return Copy(values, Napi::Float32Array::New(env, values.size()));
   }
 
   Napi::Array Logprobs(const std::vector<SampledToken>& tokens) const {

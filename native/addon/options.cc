@@ -277,6 +277,18 @@ ScoreOptions ReadScore(const Napi::Object& object) {
 
 }  // namespace
 
+CalibrationRequest ReadCalibration(const Napi::Object& object) {
+  const Fields fields(object);
+  CalibrationRequest request;
+  request.id = fields.Int<uint32_t>("id");
+  request.tokens = ReadTokens(fields.Get("tokens"), "tokens");
+  request.chunk_length = fields.Int<uint32_t>("chunkLength");
+  request.output = fields.Bool("output");
+  if (request.chunk_length == 0 || request.tokens.empty() || request.tokens.size() % request.chunk_length != 0)
+    ThrowWrongType("tokens", "whole chunks");
+  return request;
+}
+
 Request ReadRequest(const Napi::Object& object) {
   const Fields fields(object);
   Request request;

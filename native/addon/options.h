@@ -18,6 +18,7 @@ EngineOptions ReadEngineOptions(const Napi::Object& object);
 // lib/native.ts: NativeRecipe
 Recipe ReadRecipe(const Napi::Object& object);
 // All but the prompt.
+CalibrationRequest ReadCalibration(const Napi::Object& object);
 Request ReadRequest(const Napi::Object& object);
 
 std::string ReadString(const Napi::Value& value, const char* name);

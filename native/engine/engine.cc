@@ -51,6 +51,13 @@ void Engine::Submit(Request request) {
   changed_.notify_one();
 }
 
+void Engine::Calibrate(CalibrationRequest request) {
+  const std::lock_guard lock(mutex_);
+  calibrations_.push_back(std::move(request));
+  woken_ = true;
+  changed_.notify_one();
+}
+
 void Engine::Restore(std::vector<llama_token> tokens, std::vector<uint8_t> state) {
   const std::lock_guard lock(mutex_);
   saved_states_.push_back({std::move(tokens), std::move(state)});
@@ -199,16 +206,19 @@ void Engine::Serve(Generator& generator) {
 // Waits for something to do.
 void Engine::TakeSubmitted(Generator& generator) {
   std::deque<Request> requests;
+  std::deque<CalibrationRequest> calibrations;
   std::deque<SavedState> states;
   {
     std::unique_lock lock(mutex_);
     if (generator.idle()) changed_.wait(lock, [this] { return stopping_ || woken_ || !submitted_.empty(); });
     woken_ = false;
     requests.swap(submitted_);
+    calibrations.swap(calibrations_);
     states.swap(saved_states_);
   }
   for (SavedState& saved : states) generator.Restore(std::move(saved.tokens), std::move(saved.state));
   for (Request& request : requests) generator.Enqueue(std::move(request));
+  for (CalibrationRequest& request : calibrations) generator.Enqueue(std::move(request));
 }
 
 }  // namespace coldstart

@@ -39,6 +39,8 @@ class Engine {
   EngineStatus status() const;
 
   void Submit(Request request);
+  // CalibrationProgress*, then Calibrated or Failed.
+  void Calibrate(CalibrationRequest request);
   // Makes a saved state available to requests that start with `tokens`.
   void Restore(std::vector<llama_token> tokens, std::vector<uint8_t> state);
   // Makes the engine look at its requests' `cancelled` flags.
@@ -67,9 +69,10 @@ class Engine {
   std::optional<GgufFile> header_;  // until it is reported
   std::vector<std::string> notes_;  // likewise
 
-  mutable std::mutex mutex_;  // guards the next six
+  mutable std::mutex mutex_;  // guards the next seven
   std::condition_variable changed_;
   std::deque<Request> submitted_;
+  std::deque<CalibrationRequest> calibrations_;
   std::deque<SavedState> saved_states_;
   bool woken_ = false;
   ModelPtr model_;

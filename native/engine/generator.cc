@@ -45,6 +45,7 @@ Generator::Generator(const EngineOptions& options, llama_model* model, Outbox& o
     : options_(options),
       outbox_(outbox),
       stopping_(stopping),
+      model_(model),
       vocab_(llama_model_get_vocab(model)),
       cuttable_(CanCut(model)),
       context_(CreateContext(model, options.context)),
@@ -101,6 +102,7 @@ bool Generator::Turn() {
   const uint64_t steps = steps_;
   Step();
   EraseDone();
+  Calibrate();
   if (threads_ && threads_->AfterTurn(steps_ != steps)) {
     const auto threads = static_cast<int32_t>(threads_->threads());
     llama_set_n_threads(context_.get(), threads, threads);
@@ -134,6 +136,31 @@ void Generator::Enqueue(Request request) {
     outbox_.Push(Failed{id, CurrentError("Starting the generation")});
     urgent_ = true;
   }
+}
+
+void Generator::Enqueue(CalibrationRequest request) { calibrations_.push_back(std::move(request)); }
+
+// A piece of the first one, between two steps.
+void Generator::Calibrate() {
+  if (calibrations_.empty()) return;
+  const uint32_t id = calibrations_.front().id;
+  bool done = false;
+  try {
+    if (!calibration_) calibration_.emplace(calibrations_.front(), model_, options_.context);
+    done = calibration_->cancelled() || calibration_->Advance();
+    outbox_.Push(CalibrationProgress{id, calibration_->fraction()});
+    if (done) {
+      const bool cancelled = calibration_->cancelled();
+      outbox_.Push(Calibrated{id, cancelled ? std::nullopt : std::optional(calibration_->Take())});
+    }
+  } catch (...) {
+    outbox_.Push(Failed{id, CurrentError("Calibrating")});
+    done = true;
+  }
+  if (!done) return;
+  calibration_.reset();
+  calibrations_.pop_front();
+  urgent_ = true;
 }
 
 // Those who came last have to go; not those who had started and gave way.

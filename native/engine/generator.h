@@ -13,6 +13,7 @@
 
 #include "engine/adaptive_threads.h"
 #include "engine/batch.h"
+#include "engine/calibration.h"
 #include "engine/engine_options.h"
 #include "engine/job.h"
 #include "engine/kv_cache.h"
@@ -45,6 +46,7 @@ class Generator {
 
   // What happens to the request is told through the outbox.
   void Enqueue(Request request);
+  void Enqueue(CalibrationRequest request);
 
   // Makes a saved state available to requests that start with `tokens`.
   void Restore(std::vector<llama_token> tokens, std::vector<uint8_t> state);
@@ -53,7 +55,7 @@ class Generator {
   // True when something happened that the other side should know at once, such as a first token.
   bool Turn();
 
-  bool idle() const { return live_.empty() && waiting_.empty(); }
+  bool idle() const { return live_.empty() && waiting_.empty() && calibrations_.empty(); }
   EngineStatus status() const;
   // What it and the model take, the draft model included.
   std::vector<DeviceMemory> Memory() const;
@@ -106,6 +108,7 @@ class Generator {
   void Release(Job& job, bool keep);
   void FreeSlot(Job& job);
   void EraseDone();
+  void Calibrate();
 
   // generator_step.cc: one step
   void Step();
@@ -127,6 +130,7 @@ class Generator {
   EngineOptions options_;
   Outbox& outbox_;
   const std::atomic<bool>& stopping_;
+  llama_model* const model_;
   const llama_vocab* vocab_;
   const bool cuttable_;
   ContextPtr context_;
@@ -137,6 +141,8 @@ class Generator {
   std::deque<JobPtr> waiting_;  // by priority, then in the order they came
   std::vector<JobPtr> live_;    // those with a sequence
   std::vector<int32_t> free_slots_;
+  std::deque<CalibrationRequest> calibrations_;  // in the order they came; the first one is under way
+  std::optional<Calibration> calibration_;
   Batch batch_;
   Batch batch_by_slot_;  // the same, for the speculator
   // The flags of the requests in the batch that is being computed; read by ggml's threads, too.

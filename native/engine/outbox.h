@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "base/error.h"
+#include "engine/calibration.h"
 #include "engine/sampler.h"
 #include "engine/scorer.h"
 #include "loading/gguf.h"
@@ -101,6 +102,18 @@ struct Scored {
   Scores scores;
 };
 
+// How far a calibration has come, 0..1.
+struct CalibrationProgress {
+  uint32_t id;
+  double fraction;
+};
+
+// A calibration has ended. It was cancelled when there is nothing.
+struct Calibrated {
+  uint32_t id;
+  std::optional<ActivationSquaresByName> squares;
+};
+
 // Something went wrong that costs no request.
 struct Trouble {
   Error error;
@@ -111,8 +124,8 @@ struct Closed {
   Error reason;
 };
 
-using Event =
-    std::variant<LoadProgress, Loaded, LoadFailed, Chunk, Snapshot, Scored, Finished, Failed, Trouble, Closed>;
+using Event = std::variant<LoadProgress, Loaded, LoadFailed, Chunk, Snapshot, Scored, CalibrationProgress, Calibrated,
+                           Finished, Failed, Trouble, Closed>;
 
 class Outbox {
  public:

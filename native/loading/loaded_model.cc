@@ -234,6 +234,8 @@ ContextPtr CreateContext(llama_model* model, const ContextOptions& options) {
   params.offload_kqv = options.kv_offload;
   params.n_rs_seq = options.take_back;
   params.n_top_logits = options.top_logits;
+  params.cb_eval = options.on_tensor;
+  params.cb_eval_user_data = options.on_tensor_data;
   params.ctx_type = options.mtp ? LLAMA_CONTEXT_TYPE_MTP : LLAMA_CONTEXT_TYPE_DEFAULT;
   params.no_perf = true;
 

@@ -57,6 +57,9 @@ struct ContextOptions {
   uint32_t take_back = 0;
   // So many of the largest logits of each token are found on the GPU, where it can; 0: none.
   uint32_t top_logits = 0;
+  // Is asked for each tensor of a step whether it is wanted, and called again when it is computed.
+  ggml_backend_sched_eval_callback on_tensor = nullptr;
+  void* on_tensor_data = nullptr;
   bool mtp = false;  // for the model's heads for multi-token prediction: see CheckMtp()
 };
 
