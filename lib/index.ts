@@ -8,6 +8,11 @@ export { listDevices, type Device } from "./devices.js";
 export { ColdstartError, type ErrorCode } from "./errors.js";
 export type { AnswersResult, AnswersTask, PromptWithAnswer } from "./evaluation/answers.js";
 export type { ChoicesResult, ChoicesTask, Question } from "./evaluation/choices.js";
+export {
+  compareQuantizations,
+  type CompareQuantizationsOptions,
+  type QuantizationRow,
+} from "./evaluation/compare-quantizations.js";
 export { evaluate, type EvaluateOptions, type EvaluationResults, type EvaluationTask } from "./evaluation/evaluate.js";
 export type { Items } from "./evaluation/items.js";
 export type { Comparison, PerplexityResult, PerplexityTask } from "./evaluation/perplexity.js";

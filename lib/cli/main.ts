@@ -29,6 +29,8 @@ const commands = new Map<string, () => Promise<{ register: (program: Command, ve
   ["devices", () => import("./commands/devices.js")],
   ["doctor", () => import("./commands/doctor.js")],
   ["edit", () => import("./commands/edit.js")],
+  ["eval", () => import("./commands/eval.js")],
+  ["importance", () => import("./commands/importance.js")],
   ["inspect", () => import("./commands/inspect.js")],
   ["merge", () => import("./commands/merge.js")],
   ["plan", () => import("./commands/plan.js")],

@@ -1,19 +1,25 @@
 import { statSync } from "node:fs";
 import path from "node:path";
 import { quantizeModel, type QuantizeOptions, type QuantizeResult } from "../quantization/quantize-model.js";
+import { invalidOption } from "../options.js";
+import { compare, type CompareFlags } from "./compare.js";
 import { formatBytes, formatTable } from "./format.js";
 import { given } from "./given.js";
 import { interruptible } from "./interruptible.js";
 import { withProgress } from "./progress.js";
 
-export interface QuantizeFlags extends Omit<QuantizeOptions, "tensorTypes" | "onProgress" | "signal"> {
+export interface QuantizeFlags
+  extends CompareFlags, Partial<Omit<QuantizeOptions, "tensorTypes" | "onProgress" | "signal">> {
   tensorType?: { pattern: string; type: string }[];
-  json?: boolean;
-  quiet?: boolean;
 }
 
-export async function quantize(input: string, file: string, flags: QuantizeFlags): Promise<void> {
-  const { json = false, quiet = false, tensorType, ...options } = flags;
+export async function quantize(input: string, file: string | undefined, flags: QuantizeFlags): Promise<void> {
+  const { json = false, quiet = false, tensorType, compare: types, text, chunkLength, svg, ...rest } = flags;
+  if (types !== undefined) return compare(input, flags);
+  const options = { ...rest, type: rest.type ?? missing("type", "--type <type>, or --compare <types...>") };
+  if (file === undefined) return missing("output", "the file to write");
+  for (const [option, value] of Object.entries({ text, chunkLength, svg }))
+    if (value !== undefined) throw invalidOption(option, value, "left out without --compare");
   const output = outputPath(input, file, options);
   const result = await interruptible((signal) =>
     withProgress("Quantizing", quiet || json, (progress) =>
@@ -24,8 +30,16 @@ export async function quantize(input: string, file: string, flags: QuantizeFlags
   else if (!quiet) console.log(summary(result, options.dryRun === true));
 }
 
+function missing(option: string, expected: string): never {
+  throw invalidOption(option, undefined, expected);
+}
+
 /** In a folder, a file with the model's name and the type. */
-function outputPath(input: string, file: string, { type, keepSplit }: QuantizeFlags): string {
+function outputPath(
+  input: string,
+  file: string,
+  { type, keepSplit }: Pick<QuantizeOptions, "type" | "keepSplit">,
+): string {
   if (!(statSync(file, { throwIfNoEntry: false })?.isDirectory() ?? false)) return file;
   const name = path.basename(input, ".gguf").replace(/-00001-of-\d{5}$/, "");
   return path.join(file, `${name}-${type}${keepSplit ? "" : ".gguf"}`);
