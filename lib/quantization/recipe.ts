@@ -11,7 +11,7 @@ export interface QuantizationRecipe {
   /** The mixture. */
   type: QuantizationType;
   /**
-   * Path of an importance matrix (GGUF) of this model: which weights matter. llama.cpp's `llama-imatrix` makes one. Default: all
+   * Path of an importance matrix (GGUF) of this model: which weights matter. `computeImportance()` and llama.cpp's `llama-imatrix` make one. Default: all
    * matter alike.
    */
   importanceMatrix?: string | URL;
