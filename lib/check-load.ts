@@ -240,6 +240,7 @@ function checkEngineOptions(path: string, read: OptionReader): NativeEngineOptio
     gpuSampling: read.boolean("gpuSampling", false),
     ...checkLoading(read),
     ...(quantize && { quantize }),
+    streamed: quantize !== undefined,
     checkTensors: read.boolean("checkTensors", false),
     contextLength,
     kvCells: kvCache.integer("capacity", Math.max(1, contextLength * pools), INT32_MAX, 0),

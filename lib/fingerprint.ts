@@ -1,18 +1,36 @@
 import { createHash } from "node:crypto";
 import { open } from "node:fs/promises";
-import type { NativeRecipe } from "./native.js";
+import { inspectGguf } from "./gguf/inspect-gguf.js";
+import type { ModelSource } from "./model-source.js";
+import { native, type NativeRecipe } from "./native.js";
 
 const SAMPLES = 64;
 const SAMPLE_BYTES = 4096;
 
 /**
- * Tells model files apart without reading all of them: the SHA-256 of the size, of the header (metadata, names and shapes
- * of tensors) and of pieces of the weights, spread evenly.
+ * Tells models apart without reading all of them: the SHA-256 of each file's size, of its header (metadata, names and shapes
+ * of tensors) and of pieces of its weights, spread evenly.
  *
- * @param headerBytes where the weights start
  * @param recipe what they are quantized with
  */
-export async function fingerprint(file: string, headerBytes: number, recipe?: NativeRecipe): Promise<string> {
+export async function fingerprint({ path, checkpoint }: ModelSource, recipe?: NativeRecipe): Promise<string> {
+  const hash = createHash("sha256");
+  if (recipe) hash.update(`${JSON.stringify(recipe)}\n`);
+  if (checkpoint) {
+    // Of config.json and the tokenizer, all that counts is in the header.
+    hash.update(checkpoint.header);
+    for (const file of checkpoint.files) hash.update(await fingerprintFile(file, 0));
+  } else {
+    for (const file of await native().modelFiles(path)) {
+      const { dataOffset } = await inspectGguf(file, { arrayLimit: 0 });
+      hash.update(await fingerprintFile(file, dataOffset));
+    }
+  }
+  return hash.digest("hex");
+}
+
+/** @param headerBytes where the weights start */
+async function fingerprintFile(file: string, headerBytes: number): Promise<Buffer> {
   const handle = await open(file);
   try {
     const { size } = await handle.stat();
@@ -21,11 +39,10 @@ export async function fingerprint(file: string, headerBytes: number, recipe?: Na
       const { buffer, bytesRead } = await handle.read(Buffer.alloc(length), 0, length, position);
       hash.update(buffer.subarray(0, bytesRead));
     };
-    if (recipe) hash.update(`${JSON.stringify(recipe)}\n`);
     await add(0, headerBytes);
     const weightBytes = size - headerBytes;
     for (let i = 0; i < SAMPLES; i++) await add(headerBytes + Math.floor((weightBytes * i) / SAMPLES), SAMPLE_BYTES);
-    return hash.digest("hex");
+    return hash.digest();
   } finally {
     await handle.close();
   }

@@ -9,6 +9,7 @@ import { RemoteEngine } from "./isolation/remote-engine.js";
 import { withPlanning } from "./isolation/with-planning.js";
 import type { LoadOptions } from "./load-options.js";
 import { Model, type Placement } from "./model.js";
+import { openLoad, toPlan, type OpenedLoad } from "./model-source.js";
 import type { NativeEngineOptions, NativeLoaded } from "./native.js";
 import { reserveOf } from "./placement/fit.js";
 import { outOfMemory, refuseHopeless, rungs } from "./placement/out-of-memory.js";
@@ -20,12 +21,13 @@ import { version } from "./version.js";
 import type { Worker } from "./workers/probe.js";
 
 /**
- * Loads a GGUF model. Of a split model, give the first file.
+ * Loads a GGUF model, or the model in a folder in Hugging Face's layout (see `convertModel()`). Of a split model, give the
+ * first file.
  *
  * Everything slow happens off the JavaScript thread. The header is checked before llama.cpp sees the file, and where the
  * model goes is decided before its weights are read (see `planModel()`).
  *
- * Rejects with `MODEL_NOT_FOUND`, `INVALID_GGUF`, `UNSUPPORTED_MODEL`, `INVALID_OPTION`, `OUT_OF_MEMORY`,
+ * Rejects with `MODEL_NOT_FOUND`, `INVALID_GGUF`, `INVALID_CHECKPOINT`, `UNSUPPORTED_MODEL`, `INVALID_OPTION`, `OUT_OF_MEMORY`,
  * `BACKEND_UNAVAILABLE` (with `strict`), `LOAD_FAILED`, `NUMERIC_ERROR` (with `quantize`: weights out of the type's range),
  * `WRITE_FAILED` (with `quantizeCache` and `strict`), `WORKER_UNREACHABLE`, `WORKER_MISMATCH`, `ENGINE_CRASHED`, `ABORTED`,
  * `NATIVE_ADDON_MISSING`.
@@ -42,27 +44,28 @@ export async function loadModel(path: string | URL, options: LoadOptions = {}): 
 }
 
 async function loadChecked(checked: CheckedLoad): Promise<Model> {
-  const source = await sourceOf(checked);
-  return withPlanning(source, (planning, workers) => load(source, planning, workers));
+  const opened = await withQuantizeCache(await openLoad(checked));
+  return withPlanning(opened, (planning, workers) => load(opened, planning, workers));
 }
 
 /** What is loaded: the model, or a quantized file of it. */
-async function sourceOf(checked: CheckedLoad): Promise<CheckedLoad> {
-  const { quantizeCache, native } = checked;
-  if (quantizeCache === undefined || native.quantize === undefined) return checked;
-  return fromQuantizeCache(checked, quantizeCache, native.quantize);
+async function withQuantizeCache(opened: OpenedLoad): Promise<OpenedLoad> {
+  const { quantizeCache, native } = opened;
+  if (quantizeCache === undefined || native.quantize === undefined) return opened;
+  return fromQuantizeCache(opened, quantizeCache, native.quantize);
 }
 
-async function load(checked: CheckedLoad, planning: Planning, workers: Worker[]): Promise<Model> {
-  const { wishes, seed, onProgress, signal } = checked;
-  const placer = new Placer(checked.native.path, checked, planning);
+async function load(checked: OpenedLoad, planning: Planning, workers: Worker[]): Promise<Model> {
+  const { source, wishes, seed, onProgress, signal } = checked;
+  const placer = new Placer(toPlan(source), checked, planning);
   const placed = await placer.place();
 
   const start = async (candidate: Placed): Promise<Model> => {
     refuseHopeless(candidate);
     const where = await placeToStart(checked, candidate.native, workers);
-    const { engine, loaded } = await open(candidate.native, onProgress, signal, where.start);
-    return toModel(engine, candidate, wishes, loaded, seed, where.pid());
+    const options = { ...candidate.native, ...(source.checkpoint && { checkpoint: source.checkpoint }) };
+    const { engine, loaded } = await open(options, onProgress, signal, where.start);
+    return toModel(engine, candidate, { source, wishes, seed }, loaded, where.pid());
   };
   return start(placed).catch((error: unknown) => {
     if (!isOutOfMemory(error)) throw error;
@@ -187,9 +190,8 @@ function toPlacement(
 function toModel(
   engine: Engine,
   placed: Placed,
-  wishes: PlacementWishes,
+  { source, wishes, seed }: Pick<OpenedLoad, "source" | "wishes" | "seed">,
   loaded: NativeLoaded,
-  seed: number | undefined,
   pid: number,
 ): Model {
   const { native } = placed;
@@ -225,7 +227,7 @@ function toModel(
   };
   let origin: Promise<SnapshotOrigin> | undefined;
   const readOrigin = async (): Promise<SnapshotOrigin> => ({
-    fingerprint: await fingerprint(native.path, header.dataOffset, native.quantize),
+    fingerprint: await fingerprint(source, native.quantize),
     release: version().llamaCpp,
     keyType: native.keyType,
     valueType: native.valueType,

@@ -70,6 +70,32 @@ export interface MetadataArray {
 /** As safetensors names them (native/weights/checkpoint_rows.cc). */
 export type WeightType = "F32" | "F16" | "BF16" | "F8_E4M3" | "F8_E5M2";
 
+/** A folder's model (native/weights/checkpoint.h). */
+export interface NativeCheckpoint {
+  /** Of the GGUF file that it would be. */
+  header: Uint8Array;
+  /** Paths. */
+  files: string[];
+  /** In the order of the header. */
+  tensors: {
+    /** Tensors of safetensors, of equal length, one after the other. */
+    pieces: {
+      name: string;
+      /** Index in `files`. */
+      file: number;
+      /** Bytes from the file's start. */
+      offset: number;
+      type: WeightType;
+    }[];
+    /** Without pieces: the tensor itself, F32. */
+    values?: Float32Array;
+    /** Rows of a head whose halves are interleaved; 0: none. */
+    interleave: number;
+    /** To each weight. */
+    add: number;
+  }[];
+}
+
 /** What becomes of each tensor; types of ggml, or "" for the mixture's. */
 export interface NativeRecipe {
   /** llama.cpp's name of the mixture. */
@@ -116,8 +142,12 @@ export interface NativeConversion {
 /** native/addon/options.cc reads these; all are required there. */
 export interface NativeEngineOptions {
   path: string;
+  /** The model in a folder. */
+  checkpoint?: NativeCheckpoint;
   /** Quantize the weights while they are loaded. */
   quantize?: NativeRecipe;
+  /** The weights are converted on their way into memory; with either of the two. */
+  streamed: boolean;
   /** -1: all. */
   gpuLayers: number;
   /** GPUs to use, in order. */
@@ -437,7 +467,12 @@ export interface NativeNvml {
 }
 
 export interface NativeAddon {
-  Conversion: new (path: string, recipe: NativeRecipe, keepParts: boolean) => NativeConversion;
+  /** Without a recipe all types stay as they are. */
+  Conversion: new (
+    source: string | NativeCheckpoint,
+    recipe: NativeRecipe | undefined,
+    keepParts: boolean,
+  ) => NativeConversion;
   Engine: new (options: NativeEngineOptions, onEvents: (events: NativeEvent[]) => void) => NativeEngine;
   /** Of a path, or of the first bytes of each of a model's files. */
   Planner: new (source: string | Uint8Array[]) => NativePlanner;
@@ -452,21 +487,6 @@ export interface NativeAddon {
    * The first weight that is NaN or infinite in whole blocks of ggml's `type`, which the caller leaves alone until then.
    */
   findInvalidWeight(bytes: Uint8Array, type: number): Promise<number | undefined>;
-  /**
-   * Converts whole rows; both views stay untouched by the caller until then. The first weight that is NaN or infinite, or
-   * does not fit the target's format, if there is one.
-   * @param interleave rows of an attention head whose halves are interleaved; 0: none
-   * @param add to each weight
-   */
-  convertWeights(
-    source: Uint8Array,
-    from: WeightType,
-    target: Uint8Array,
-    to: Exclude<WeightType, `F8_${string}`>,
-    columns: number,
-    interleave: number,
-    add: number,
-  ): Promise<{ kind: "notFinite" | "overflow"; row: number; column: number } | undefined>;
   backendFeatures(backend: string): Record<string, string>;
   /** The path of the CPU backend that was chosen for this processor; undefined where there is one in the addon. */
   cpuVariant(): string | undefined;

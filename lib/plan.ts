@@ -5,6 +5,7 @@ import type { LoadOptions } from "./load-options.js";
 import { invalidOption, toPath } from "./options.js";
 import type { Demand } from "./placement/fit.js";
 import { Placer } from "./placement/placer.js";
+import { openLoad, toPlan } from "./model-source.js";
 import type { Plan } from "./placement/plan.js";
 
 /** What is to be loaded, as for `loadModel()`, and what comes with it. */
@@ -21,10 +22,10 @@ export interface PlanOptions extends Omit<LoadOptions, "onProgress" | "signal" |
  *
  * It asks llama.cpp what it would allocate, in some milliseconds for a model of any size.
  *
- * @param model the path of a GGUF file (of a split model the first), or its header: the first bytes of the file up to the
+ * @param model the path of a GGUF file (of a split model the first) or of a folder, or a file's header: the first bytes of the file up to the
  * weights or beyond, say from a range request; of a split model an array of them.
  *
- * Rejects with `MODEL_NOT_FOUND`, `INVALID_GGUF`, `UNSUPPORTED_MODEL`, `INVALID_OPTION`, `LOAD_FAILED`; with `strict` also
+ * Rejects with `MODEL_NOT_FOUND`, `INVALID_GGUF`, `INVALID_CHECKPOINT`, `UNSUPPORTED_MODEL`, `INVALID_OPTION`, `LOAD_FAILED`; with `strict` also
  * with `BACKEND_UNAVAILABLE`, `OUT_OF_MEMORY`.
  */
 export async function planModel(
@@ -43,8 +44,10 @@ export async function planModel(
   if (projectorBytes > 0) {
     checked.notes.push("The projector's buffers for intermediate results are not counted: they depend on the images.");
   }
+  const opened = headers ? undefined : await openLoad(checked);
+  const source = opened ? toPlan(opened.source) : (headers ?? []);
   return withPlanning(checked, async (planning) => {
-    const placer = new Placer(headers ?? checked.native.path, checked, planning);
+    const placer = new Placer(source, opened ?? checked, planning);
     return (await placer.place((demand) => addExtras(demand, adapterBytes, projectorBytes))).plan;
   });
 }

@@ -4,7 +4,7 @@ import assert from "node:assert/strict";
 import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, truncateSync, writeFileSync } from "node:fs";
 import os from "node:os";
 import path from "node:path";
-import { convertModel, inspectGguf, loadModel, type ConvertOptions, type ErrorCode } from "../lib/index.js";
+import { convertModel, inspectGguf, type ConvertOptions, type ErrorCode } from "../lib/index.js";
 import {
   encodeSafetensors,
   f32,
@@ -485,11 +485,6 @@ describe("convertModel()", () => {
       writeCheckpoint(family);
       const nowhere = path.join(folder, "missing", "model.gguf");
       await assert.rejects(convertModel(folder, nowhere), coldstartError("WRITE_FAILED", /cannot be written/));
-    });
-
-    it("to load a folder, and says what to do", async () => {
-      writeCheckpoint(family);
-      await assert.rejects(loadModel(folder), coldstartError("MODEL_NOT_FOUND", /convertModel\(\)/));
     });
   });
 });

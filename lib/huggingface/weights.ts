@@ -7,20 +7,14 @@ import { weightsOf } from "./families/decoder.js";
 import type { OutputType, TensorInfo } from "../gguf/encode.js";
 import type { CheckpointTensor } from "./safetensors.js";
 
-/** A tensor to write, and where its weights are. */
+/** A tensor of the GGUF file, and where its weights are (native/weights/checkpoint.h). */
 export interface PlannedTensor extends TensorInfo {
   /** One after the other. */
   sources: (CheckpointTensor & { type: WeightType })[];
-  /** Weights of a row. */
-  columns: number;
+  /** What it is, when it is in no file. */
+  values?: Float32Array;
   interleave: number;
   add: number;
-}
-
-/** One that is in no file. */
-export interface ComputedTensor extends TensorInfo {
-  type: "F32";
-  values: Float32Array;
 }
 
 const READABLE: readonly string[] = ["F32", "F16", "BF16", "F8_E4M3", "F8_E5M2"] satisfies WeightType[];
@@ -31,10 +25,10 @@ export function planWeights(
   decoder: Decoder,
   checkpoint: ReadonlyMap<string, CheckpointTensor>,
   type: OutputType | "auto",
-): (PlannedTensor | ComputedTensor)[] {
+): PlannedTensor[] {
   const rename = renamer(decoder, checkpoint);
   const used = new Set<string>();
-  const tensors: (PlannedTensor | ComputedTensor)[] = weightsOf(decoder).map((rule) => {
+  const tensors: PlannedTensor[] = weightsOf(decoder).map((rule) => {
     const sources = rule.from.map((name) => {
       const tensor = find(checkpoint, rename(name), rule.shape);
       used.add(tensor.name);
@@ -44,7 +38,15 @@ export function planWeights(
   });
   const { factors } = decoder.rope;
   if (factors)
-    tensors.splice(2, 0, { name: "rope_freqs.weight", type: "F32", shape: [factors.length], values: factors });
+    tensors.splice(2, 0, {
+      name: "rope_freqs.weight",
+      type: "F32",
+      shape: [factors.length],
+      sources: [],
+      values: factors,
+      interleave: 0,
+      add: 0,
+    });
   for (const name of checkpoint.keys()) {
     if (used.has(name) || decoder.ignored?.test(name) || isIdle(name, decoder)) continue;
     throw unsupported(`The tensor ${name} is not known for ${decoder.architecture}.`, { tensor: name });
@@ -85,8 +87,7 @@ function find(
 }
 
 function planTensor(rule: WeightRule, sources: PlannedTensor["sources"], type: OutputType | "auto"): PlannedTensor {
-  // A vector whose elements are interleaved has rows of one.
-  const columns = rule.shape.length === 1 && rule.interleave > 0 ? 1 : (rule.shape.at(-1) ?? 1);
+  const columns = rule.shape.at(-1) ?? 1;
   if (columns > MAX_COLUMNS) throw unsupported(`The tensor ${rule.name} has rows of ${columns} weights.`);
   const shape = rule.shape.toReversed();
   if (sources.length > 1) shape.push(sources.length);
@@ -95,7 +96,6 @@ function planTensor(rule: WeightRule, sources: PlannedTensor["sources"], type: O
     type: rule.precise ? "F32" : type === "auto" ? kept(sources) : type,
     shape,
     sources,
-    columns,
     interleave: rule.interleave,
     add: rule.add,
   };

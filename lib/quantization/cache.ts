@@ -5,12 +5,11 @@ import { existsSync } from "node:fs";
 import { mkdir, readFile } from "node:fs/promises";
 import path from "node:path";
 import { unwritable } from "../atomic-file.js";
-import type { CheckedLoad } from "../check-load.js";
 import { ColdstartError } from "../errors.js";
 import { fingerprint } from "../fingerprint.js";
-import { inspectGguf } from "../gguf/inspect-gguf.js";
 import { toWatch } from "../gguf/watch.js";
-import { native, type NativeRecipe } from "../native.js";
+import type { ModelSource, OpenedLoad } from "../model-source.js";
+import type { NativeRecipe } from "../native.js";
 import { version } from "../version.js";
 import { quantize } from "./quantize-model.js";
 
@@ -19,22 +18,22 @@ const SHARE = 0.9;
 
 /** The same load from the quantized file, which is made if there is none. */
 export async function fromQuantizeCache(
-  checked: CheckedLoad,
+  checked: OpenedLoad,
   folder: string,
   recipe: NativeRecipe,
-): Promise<CheckedLoad> {
-  const { onProgress, signal, wishes, notes } = checked;
-  const options = { ...checked.native };
+): Promise<OpenedLoad> {
+  const { onProgress, signal, wishes, notes, source } = checked;
+  const options = { ...checked.native, streamed: false };
   delete options.quantize; // It is done.
-  const file = path.join(folder, await fileName(options.path, recipe));
-  const cached = { ...checked, native: { ...options, path: file } };
+  const file = path.join(folder, await fileName(source, recipe));
+  const cached = { ...checked, source: { path: file }, native: { ...options, path: file } };
   if (existsSync(file)) return cached;
   const part = (from: number, to: number) =>
     onProgress && ((fraction: number) => onProgress(from + (to - from) * fraction));
   try {
     await makeFolder(folder);
     const watch = toWatch(part(0, SHARE), signal, "Loading");
-    await quantize(options.path, file, recipe, { threads: options.threads, watch });
+    await quantize(source, file, recipe, { threads: options.threads, watch });
   } catch (error) {
     if (!isUnwritable(error) || wishes.strict) throw error;
     return { ...checked, notes: [...notes, `What was quantized is not kept: ${error.message}`] };
@@ -42,16 +41,12 @@ export async function fromQuantizeCache(
   return { ...cached, onProgress: part(SHARE, 1) };
 }
 
-/** Of all parts of the source, of the recipe with what is in its importance matrix, and of the release that wrote the file. */
-async function fileName(source: string, recipe: NativeRecipe): Promise<string> {
+/** Of the source, of the recipe with what is in its importance matrix, and of the release that wrote the file. */
+async function fileName(source: ModelSource, recipe: NativeRecipe): Promise<string> {
   const hash = createHash("sha256").update(version().llamaCpp);
-  hash.update(JSON.stringify({ ...recipe, importanceMatrix: "" }));
-  for (const part of await native().modelFiles(source)) {
-    const { dataOffset } = await inspectGguf(part, { arrayLimit: 0 });
-    hash.update(await fingerprint(part, dataOffset));
-  }
+  hash.update(await fingerprint(source, { ...recipe, importanceMatrix: "" }));
   if (recipe.importanceMatrix !== "") hash.update(await readMatrix(recipe.importanceMatrix));
-  const name = path.basename(source, ".gguf").replace(/-00001-of-\d{5}$/, "");
+  const name = path.basename(source.path, ".gguf").replace(/-00001-of-\d{5}$/, "");
   return `${name}.${recipe.type}.${hash.digest("hex").slice(0, 16)}.gguf`;
 }
 

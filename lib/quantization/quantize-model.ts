@@ -1,15 +1,10 @@
-import { writeAtomically } from "../atomic-file.js";
 import { expectsNvidiaGpu, listBackends, type Backend } from "../backends.js";
+import { writeConversion } from "../conversion.js";
 import { checkApart, partPaths } from "../gguf/output.js";
+import { openSource, toConvert, type ModelSource } from "../model-source.js";
 import { readWatch, WATCH_NAMES, type Watch, type WatchOptions } from "../gguf/watch.js";
 import { defaultThreads } from "../machine/threads.js";
-import {
-  native,
-  type NativeConversion,
-  type NativeConversionPlan,
-  type NativeRecipe,
-  type NativeWritten,
-} from "../native.js";
+import { native, type NativeConversionPlan, type NativeRecipe, type NativeWritten } from "../native.js";
 import { OptionReader, toPath } from "../options.js";
 import { checkRecipe, RECIPE_NAMES, type QuantizationRecipe } from "./recipe.js";
 
@@ -53,11 +48,11 @@ export interface QuantizeResult {
  * Of the source every row is read once. Beyond that memory is needed for less than a megabyte a thread, and for the
  * importance matrix.
  *
- * @param input a GGUF file with F32, F16, BF16 or Q8_0; of a split model the first file
+ * @param input a GGUF file with F32, F16, BF16 or Q8_0, of a split model the first; or a folder in Hugging Face's layout
  * @param output the file to write; with `keepSplit` the beginning of the names, which `-00001-of-00003.gguf` follows
  *
- * Rejects with `MODEL_NOT_FOUND`, `INVALID_GGUF` (also when a weight is NaN or infinite), `UNSUPPORTED_MODEL`,
- * `INVALID_OPTION`, `NUMERIC_ERROR` (weights out of the type's range), `LOAD_FAILED` (the input cannot be read),
+ * Rejects with `MODEL_NOT_FOUND`, `INVALID_GGUF` (also when a weight is NaN or infinite), `INVALID_CHECKPOINT` (likewise, of a
+ * folder), `UNSUPPORTED_MODEL`, `INVALID_OPTION`, `NUMERIC_ERROR` (weights out of the type's range), `LOAD_FAILED` (the input cannot be read),
  * `WRITE_FAILED`, `BACKEND_UNAVAILABLE` (with `device: "cuda"` there is no such GPU, or it failed), `ABORTED`,
  * `NATIVE_ADDON_MISSING`.
  */
@@ -76,12 +71,12 @@ export async function quantizeModel(
   const device = read.choice("device", ["auto", "cpu", "cuda"], "auto");
   const watch = readWatch(read, "Quantizing");
   watch.checkAborted();
-  return quantize(from, to, recipe, { keepSplit, dryRun, threads, device, watch });
+  return quantize(await openSource(from), to, recipe, { keepSplit, dryRun, threads, device, watch });
 }
 
 /** @internal With options that have been checked. */
 export async function quantize(
-  input: string,
+  input: ModelSource,
   output: string,
   recipe: NativeRecipe,
   {
@@ -92,52 +87,16 @@ export async function quantize(
     watch,
   }: { keepSplit?: boolean; dryRun?: boolean; threads: number; device?: QuantizeDevice; watch: Watch },
 ): Promise<QuantizeResult> {
-  const conversion = new (native().Conversion)(input, recipe, keepSplit);
+  const conversion = new (native().Conversion)(toConvert(input), recipe, keepSplit);
   const plan = await conversion.plan();
   const count = plan.files.length;
   const paths = keepSplit && count > 1 ? partPaths(output, count) : [output];
   const result = summary(plan, paths);
   if (dryRun) return result;
-  await checkApart(await native().modelFiles(input), paths);
+  await checkApart(input.checkpoint?.files ?? (await native().modelFiles(input.path)), paths);
   const backends = device === "cpu" ? [] : await listBackends();
-  const written = { device: "", bound: "", note: "" };
-  await writeAtomically(paths, async (partial) => {
-    Object.assign(written, await write(conversion, partial, threads, device, watch));
-  });
+  const written = await writeConversion(conversion, paths, { threads, device, watch });
   return { ...result, device: written.device, notes: notesOf(written, backends) };
-}
-
-async function write(
-  conversion: NativeConversion,
-  paths: string[],
-  threads: number,
-  device: QuantizeDevice,
-  { onProgress, signal, checkAborted }: Watch,
-): Promise<NativeWritten> {
-  let thrown: { error: unknown } | undefined;
-  const report = (fraction: number) => {
-    try {
-      onProgress?.(fraction);
-    } catch (error) {
-      thrown ??= { error };
-      conversion.cancel();
-    }
-  };
-  const abort = () => conversion.cancel();
-  signal?.addEventListener("abort", abort, { once: true });
-  try {
-    checkAborted();
-    const written = await conversion.write(paths, threads, device, report);
-    report(1);
-    if (thrown) throw thrown.error;
-    return written;
-  } catch (error) {
-    if (thrown) throw thrown.error;
-    checkAborted();
-    throw error;
-  } finally {
-    signal?.removeEventListener("abort", abort);
-  }
 }
 
 /** That it was the CPU is no surprise where there is no GPU. */

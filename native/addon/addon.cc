@@ -10,7 +10,6 @@
 #include "addon/nvidia.h"
 #include "addon/planner_object.h"
 #include "addon/verify.h"
-#include "addon/weights.h"
 #include "addon/worker.h"
 
 namespace coldstart {
@@ -21,7 +20,6 @@ Napi::Object Init(Napi::Env env, Napi::Object exports) {
   exports.Set("Engine", EngineObject::Define(env));
   exports.Set("Planner", PlannerObject::Define(env));
   exports.Set("backendFeatures", Napi::Function::New<ListBackendFeatures>(env, "backendFeatures"));
-  exports.Set("convertWeights", Napi::Function::New<ConvertWeights>(env, "convertWeights"));
   exports.Set("cpuVariant", Napi::Function::New<CpuVariantPath>(env, "cpuVariant"));
   exports.Set("fileTypes", Napi::Function::New<ListFileTypes>(env, "fileTypes"));
   exports.Set("findInvalidWeight", Napi::Function::New<FindInvalidWeight>(env, "findInvalidWeight"));

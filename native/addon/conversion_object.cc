@@ -19,14 +19,18 @@ namespace coldstart {
 // Reads the model's headers when it is first asked for, on whatever thread asks.
 class LazyConversion {
  public:
-  LazyConversion(std::string path, Recipe recipe, bool keep_parts)
-      : path_(std::move(path)), recipe_(std::move(recipe)), keep_parts_(keep_parts) {}
+  LazyConversion(ModelSource source, std::optional<Recipe> recipe, bool keep_parts)
+      : source_(std::move(source)), recipe_(std::move(recipe)), keep_parts_(keep_parts) {}
 
   const Conversion& get() {
     const std::lock_guard lock(mutex_);
     if (!conversion_) {
-      CheckModelFiles(path_);
-      conversion_.emplace(path_, recipe_, keep_parts_);
+      if (const auto* path = std::get_if<std::string>(&source_)) {
+        CheckModelFiles(*path);
+      } else {
+        CheckModelHeader(std::get<std::shared_ptr<const Checkpoint>>(source_)->header);
+      }
+      conversion_.emplace(source_, recipe_, keep_parts_);
     }
     return *conversion_;
   }
@@ -34,8 +38,8 @@ class LazyConversion {
   std::atomic<bool> cancelled = false;
 
  private:
-  std::string path_;
-  Recipe recipe_;
+  ModelSource source_;
+  std::optional<Recipe> recipe_;
   bool keep_parts_;
   std::mutex mutex_;
   std::optional<Conversion> conversion_;
@@ -115,9 +119,16 @@ Napi::Function ConversionObject::Define(Napi::Env env) {
 
 ConversionObject::ConversionObject(const Napi::CallbackInfo& info) : Napi::ObjectWrap<ConversionObject>(info) {
   AtEdge(info.Env(), [&] {
-    if (!info[1].IsObject()) throw Napi::TypeError::New(info.Env(), "new Conversion(path, recipe, keepParts)");
-    conversion_ = std::make_shared<LazyConversion>(ReadString(info[0], "path"), ReadRecipe(info[1].As<Napi::Object>()),
-                                                   ReadBool(info[2], "keepParts"));
+    ModelSource source;
+    if (info[0].IsString()) {
+      source = ReadString(info[0], "path");
+    } else {
+      source = ReadCheckpoint(info[0]);
+    }
+    std::optional<Recipe> recipe;
+    if (info[1].IsObject()) recipe = ReadRecipe(info[1].As<Napi::Object>());
+    conversion_ =
+        std::make_shared<LazyConversion>(std::move(source), std::move(recipe), ReadBool(info[2], "keepParts"));
   });
 }
 

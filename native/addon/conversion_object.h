@@ -14,13 +14,14 @@ class ConversionObject : public Napi::ObjectWrap<ConversionObject> {
  public:
   static Napi::Function Define(Napi::Env env);
 
-  // new Conversion(path, recipe, keepParts). Reads nothing yet.
+  // new Conversion(source, recipe, keepParts), of a path or a checkpoint, with a recipe or undefined. Reads nothing
+  // yet.
   explicit ConversionObject(const Napi::CallbackInfo& info);
 
  private:
   // plan(): Promise<NativeConversionPlan>
   Napi::Value Plan(const Napi::CallbackInfo& info);
-  // write(paths, threads, onProgress): Promise<void>
+  // write(paths, threads, device, onProgress): Promise<NativeWritten>
   Napi::Value Write(const Napi::CallbackInfo& info);
   // cancel(): the promise of write() is rejected with ABORTED soon
   void Cancel(const Napi::CallbackInfo& info);

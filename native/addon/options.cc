@@ -139,6 +139,35 @@ std::vector<llama_logit_bias> ReadLogitBias(const Napi::Value& value) {
   return biases;
 }
 
+CheckpointTensor ReadCheckpointTensor(const Napi::Object& object, size_t files) {
+  const Fields fields(object);
+  CheckpointTensor tensor;
+  tensor.interleave = fields.Int<uint32_t>("interleave");
+  tensor.add = fields.Float("add");
+  if (fields.Has("values")) {
+    const Napi::Value values = fields.Get("values");
+    if (!values.IsTypedArray() || values.As<Napi::TypedArray>().TypedArrayType() != napi_float32_array)
+      ThrowWrongType("values", "a Float32Array");
+    const auto numbers = values.As<Napi::Float32Array>();
+    if (numbers.ElementLength() > 0) tensor.values = {numbers.Data(), numbers.Data() + numbers.ElementLength()};
+  }
+  const Napi::Value pieces = fields.Get("pieces");
+  if (!pieces.IsArray()) ThrowWrongType("pieces", "an array");
+  const auto array = pieces.As<Napi::Array>();
+  for (uint32_t i = 0; i < array.Length(); ++i) {
+    const Napi::HandleScope scope(array.Env());
+    if (!array.Get(i).IsObject()) ThrowWrongType("pieces", "an array of objects");
+    const auto piece_object = array.Get(i).As<Napi::Object>();
+    const Fields piece(piece_object);
+    const std::optional<WeightType> type = ParseWeightType(piece.String("type"));
+    const auto file = piece.Int<uint32_t>("file");
+    if (!type || file >= files) ThrowWrongType("pieces", "in one of the files, of a type of weights");
+    tensor.pieces.push_back({piece.String("name"), file, piece.Int<uint64_t>("offset"), *type});
+  }
+  if (tensor.pieces.empty() == tensor.values.empty()) ThrowWrongType("pieces", "there in the place of values");
+  return tensor;
+}
+
 }  // namespace
 
 std::string ReadString(const Napi::Value& value, const char* name) {
@@ -197,8 +226,10 @@ EngineOptions ReadEngineOptions(const Napi::Object& object) {
     const Napi::Value recipe = fields.Get("quantize");
     if (!recipe.IsObject()) ThrowWrongType("quantize", "an object");
     options.recipe = ReadRecipe(recipe.As<Napi::Object>());
-    options.model.converted = true;
   }
+  options.model.converted = fields.Bool("streamed");
+  if (fields.Has("checkpoint")) options.checkpoint = ReadCheckpoint(fields.Get("checkpoint"));
+  if (!options.model.converted && (options.recipe || options.checkpoint)) ThrowWrongType("streamed", "true");
   options.context_length = fields.Int<uint32_t>("contextLength");
   options.prefill_budget = fields.Int<uint32_t>("prefillBudget");
   options.max_queue = fields.Int<uint32_t>("maxQueue");
@@ -234,6 +265,25 @@ EngineOptions ReadEngineOptions(const Napi::Object& object) {
   options.context.value_type = ReadKvType(fields, "valueType");
   options.context.flash_attention = static_cast<llama_flash_attn_type>(fields.Int<int32_t>("flashAttention"));
   return options;
+}
+
+std::shared_ptr<const Checkpoint> ReadCheckpoint(const Napi::Value& value) {
+  if (!value.IsObject()) ThrowWrongType("checkpoint", "an object");
+  const auto object = value.As<Napi::Object>();
+  const Fields fields(object);
+  auto checkpoint = std::make_shared<Checkpoint>();
+  const std::span<const uint8_t> header = ReadView(fields.Get("header"), "header");
+  checkpoint->header.assign(header.begin(), header.end());
+  checkpoint->files = fields.Strings("files");
+  const Napi::Value tensors = fields.Get("tensors");
+  if (!tensors.IsArray()) ThrowWrongType("tensors", "an array");
+  const auto array = tensors.As<Napi::Array>();
+  for (uint32_t i = 0; i < array.Length(); ++i) {
+    const Napi::HandleScope scope(array.Env());
+    if (!array.Get(i).IsObject()) ThrowWrongType("tensors", "an array of objects");
+    checkpoint->tensors.push_back(ReadCheckpointTensor(array.Get(i).As<Napi::Object>(), checkpoint->files.size()));
+  }
+  return checkpoint;
 }
 
 Recipe ReadRecipe(const Napi::Object& object) {

@@ -4,6 +4,7 @@
 
 #include <napi.h>
 
+#include <memory>
 #include <span>
 #include <string>
 #include <vector>
@@ -17,8 +18,10 @@ namespace coldstart {
 EngineOptions ReadEngineOptions(const Napi::Object& object);
 // lib/native.ts: NativeRecipe
 Recipe ReadRecipe(const Napi::Object& object);
-// All but the prompt.
+// lib/native.ts: NativeCheckpoint
+std::shared_ptr<const Checkpoint> ReadCheckpoint(const Napi::Value& value);
 CalibrationRequest ReadCalibration(const Napi::Object& object);
+// All but the prompt.
 Request ReadRequest(const Napi::Object& object);
 
 std::string ReadString(const Napi::Value& value, const char* name);

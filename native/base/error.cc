@@ -8,6 +8,7 @@ const char* ToString(ErrorCode code) {
   switch (code) {
     case ErrorCode::kModelNotFound: return "MODEL_NOT_FOUND";
     case ErrorCode::kInvalidGguf: return "INVALID_GGUF";
+    case ErrorCode::kInvalidCheckpoint: return "INVALID_CHECKPOINT";
     case ErrorCode::kUnsupportedModel: return "UNSUPPORTED_MODEL";
     case ErrorCode::kInvalidOption: return "INVALID_OPTION";
     case ErrorCode::kContextOverflow: return "CONTEXT_OVERFLOW";

@@ -14,6 +14,7 @@ namespace coldstart {
 enum class ErrorCode {
   kModelNotFound,
   kInvalidGguf,
+  kInvalidCheckpoint,
   kUnsupportedModel,
   kInvalidOption,
   kContextOverflow,

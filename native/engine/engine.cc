@@ -124,7 +124,7 @@ std::function<bool(float)> Engine::OnProgress() {
 
 // Also completes the options.
 ModelPtr Engine::OpenModel() {
-  header_ = CheckModelFiles(options_.model.path);
+  header_ = options_.checkpoint ? CheckModelHeader(options_.checkpoint->header) : CheckModelFiles(options_.model.path);
   const auto note = [this](std::string text) { notes_.push_back(std::move(text)); };
   options_.model.on_note = note;
   PrepareLoading(options_.model, *header_);
@@ -134,8 +134,11 @@ ModelPtr Engine::OpenModel() {
   }
   if (options_.speculation.type == SpeculationOptions::Type::kMtp) CheckMtp(*header_);
   ModelPtr model;
-  if (options_.recipe) {
-    const Conversion conversion(options_.model.path, *options_.recipe, /*keep_parts=*/false);
+  if (options_.model.converted) {
+    const Conversion conversion = options_.checkpoint
+                                      ? Conversion(options_.checkpoint, options_.recipe, /*keep_parts=*/false)
+                                      : Conversion(options_.model.path, options_.recipe, /*keep_parts=*/false);
+    header_ = CheckModelHeader(conversion.files()[0].header);
     model = LoadConverted(options_.model, conversion, options_.context.threads, OnProgress());
   } else {
     model = LoadModel(options_.model, OnProgress());

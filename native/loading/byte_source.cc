@@ -29,8 +29,8 @@ class FileSource : public ByteSource {
     if (status.type() == fs::file_type::directory) {
       const bool is_checkpoint = fs::exists(file / "config.json", error);
       throw Error(ErrorCode::kModelNotFound, path + " is a directory, not a GGUF file.",
-                  is_checkpoint ? "It looks like a model in Hugging Face's layout: make a GGUF file of it with "
-                                  "convertModel() or `coldstart convert`, and load that."
+                  is_checkpoint ? "It looks like a model in Hugging Face's layout, which loadModel() takes as it is: "
+                                  "for anything else make a GGUF file of it with convertModel() or `coldstart convert`."
                                 : "Give the path of the .gguf file in it.",
                   {{"path", path}});
     }

@@ -118,6 +118,15 @@ void CheckHeader(const GgufFile& file) {
   CheckAlignment(file);
 }
 
+GgufFile CheckModelHeader(std::string_view header) {
+  GgufFile file = ReadGguf(*OpenMemory(header),
+                           {.array_elements = kShownArrayElements, .whole_array = kTokensKey, .header_only = true});
+  CheckHeader(file);
+  CheckVocabulary(file);
+  CheckHasTrunk(file);
+  return file;
+}
+
 GgufFile CheckModelFiles(const std::string& path) {
   GgufFile file = ReadGguf(*OpenFile(path), {.array_elements = kShownArrayElements, .whole_array = kTokensKey});
   CheckHeader(file);

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "loading/gguf.h"
@@ -23,5 +24,8 @@ void CheckHeader(const GgufFile& file);
 // with the tensors of all parts.
 // Throws kModelNotFound, kInvalidGguf, kUnsupportedModel.
 GgufFile CheckModelFiles(const std::string& path);
+
+// The same of a model that is in no file, by its header.
+GgufFile CheckModelHeader(std::string_view header);
 
 }  // namespace coldstart

@@ -91,14 +91,56 @@ void Narrow(WeightType type, const float* row, uint8_t* target, std::vector<uint
   std::memcpy(target, halves.data(), columns * sizeof(uint16_t));
 }
 
+// The first of a row's weights that is NaN or infinite: all bits of its exponent are 1. `count` when there is none.
+template <typename Bits>
+size_t FirstNotFinite(const uint8_t* row, size_t count, Bits exponent) {
+  const auto is_bad = [&](size_t i) {
+    Bits bits = 0;
+    std::memcpy(&bits, row + i * sizeof(Bits), sizeof(Bits));
+    return (bits & exponent) == exponent;
+  };
+  bool any = false;
+  for (size_t i = 0; i < count; ++i) any |= is_bad(i);
+  if (!any) return count;
+  size_t first = 0;
+  while (!is_bad(first)) ++first;
+  return first;
+}
+
+size_t FirstNotFinite(WeightType type, const uint8_t* row, size_t count) {
+  if (type == WeightType::kF16) return FirstNotFinite<uint16_t>(row, count, 0x7c00);
+  if (type == WeightType::kBF16) return FirstNotFinite<uint16_t>(row, count, 0x7f80);
+  return FirstNotFinite<uint32_t>(row, count, 0x7f800000);
+}
+
+WeightResult CopyRows(WeightType type, size_t columns, std::span<const uint8_t> source, uint8_t* target) {
+  const size_t row_bytes = columns * BytesOf(type);
+  for (size_t i = 0; i < source.size() / row_bytes; ++i) {
+    const size_t column = FirstNotFinite(type, source.data() + i * row_bytes, columns);
+    if (column < columns) return {WeightFault::kNotFinite, i, column};
+  }
+  if (source.data() != target) std::memcpy(target, source.data(), source.size());
+  return {};
+}
+
 }  // namespace
 
+const char* NameOf(WeightType type) {
+  switch (type) {
+    case WeightType::kF32: return "F32";
+    case WeightType::kF16: return "F16";
+    case WeightType::kBF16: return "BF16";
+    case WeightType::kF8E4M3: return "F8_E4M3";
+    case WeightType::kF8E5M2: return "F8_E5M2";
+  }
+  return "";
+}
+
 std::optional<WeightType> ParseWeightType(const std::string& name) {
-  if (name == "F32") return WeightType::kF32;
-  if (name == "F16") return WeightType::kF16;
-  if (name == "BF16") return WeightType::kBF16;
-  if (name == "F8_E4M3") return WeightType::kF8E4M3;
-  if (name == "F8_E5M2") return WeightType::kF8E5M2;
+  for (const WeightType type :
+       {WeightType::kF32, WeightType::kF16, WeightType::kBF16, WeightType::kF8E4M3, WeightType::kF8E5M2}) {
+    if (name == NameOf(type)) return type;
+  }
   return std::nullopt;
 }
 
@@ -113,7 +155,8 @@ size_t BytesOf(WeightType type) {
   return 0;
 }
 
-WeightResult ConvertWeights(const WeightConversion& how, std::span<const uint8_t> source, std::span<uint8_t> target) {
+WeightResult ConvertWeights(const WeightConversion& how, std::span<const uint8_t> source, uint8_t* target) {
+  if (how.from == how.to && how.add == 0) return CopyRows(how.to, how.columns, source, target);
   const size_t from_bytes = how.columns * BytesOf(how.from);
   const size_t to_bytes = how.columns * BytesOf(how.to);
   const size_t rows = source.size() / from_bytes;
@@ -127,13 +170,7 @@ WeightResult ConvertWeights(const WeightConversion& how, std::span<const uint8_t
       row[column] += how.add;
       if (std::fabs(row[column]) >= overflow) return {WeightFault::kOverflow, i, column};
     }
-    size_t place = i;
-    if (how.interleave != 0) {
-      const size_t half = how.interleave / 2;
-      const size_t in_head = i % how.interleave;
-      place = i - in_head + (in_head < half ? 2 * in_head : 2 * (in_head - half) + 1);
-    }
-    Narrow(how.to, row.data(), target.data() + place * to_bytes, halves);
+    Narrow(how.to, row.data(), target + i * to_bytes, halves);
   }
   return {};
 }

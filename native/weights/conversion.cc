@@ -1,6 +1,7 @@
 #include "weights/conversion.h"
 
 #include <algorithm>
+#include <functional>
 #include <optional>
 #include <utility>
 
@@ -9,6 +10,7 @@
 #include "ggml-cpp.h"
 #include "gguf.h"
 #include "loading/loaded_model.h"
+#include "loading/nameless_file.h"
 #include "loading/preflight.h"
 #include "weights/rows.h"
 
@@ -26,25 +28,69 @@ void RecordImportance(gguf_context* header, const Recipe& recipe, const Importan
   gguf_set_val_u32(header, "quantize.imatrix.chunks_count", static_cast<uint32_t>(importance.chunks));
 }
 
-// One of the source's files: its header as ggml reads it, and the file.
+// One of the source's files: its header as ggml reads it, and where the rows of its tensors come from.
 struct SourceFile {
-  std::string path;
   ggml_context_ptr tensors;
   gguf_context_ptr header;
-  std::shared_ptr<const File> file;
+  std::function<std::unique_ptr<RowSource>(int64_t index, const ggml_tensor& tensor)> rows;
 };
+
+[[noreturn]] void ThrowUnreadable(const std::string& path) {
+  throw Error(ErrorCode::kLoadFailed, path + " cannot be read: " + File::LastError() + ".", "Check the file.",
+              {{"path", path}});
+}
+
+std::shared_ptr<const File> OpenShared(const std::string& path) {
+  std::optional<File> file = File::Open(path);
+  if (!file) ThrowUnreadable(path);
+  return std::make_shared<const File>(*std::move(file));
+}
 
 SourceFile OpenSource(const std::string& path) {
   ggml_context* tensors = nullptr;
   gguf_context_ptr header(gguf_init_from_file(path.c_str(), {.no_alloc = true, .ctx = &tensors}));
-  SourceFile source{path, ggml_context_ptr(tensors), std::move(header), nullptr};
-  std::optional<File> file = File::Open(path);
-  if (source.header == nullptr || !file) {
-    throw Error(ErrorCode::kLoadFailed, path + " cannot be read: " + File::LastError() + ".", "Check the file.",
-                {{"path", path}});
-  }
-  source.file = std::make_shared<const File>(*std::move(file));
+  SourceFile source{ggml_context_ptr(tensors), std::move(header), {}};
+  if (source.header == nullptr) ThrowUnreadable(path);
+  source.rows = [file = OpenShared(path), path, header = source.header.get()](int64_t index,
+                                                                              const ggml_tensor& tensor) {
+    const uint64_t offset = gguf_get_data_offset(header) + gguf_get_tensor_offset(header, index);
+    return std::make_unique<FileRows>(file, path, offset, ggml_row_size(tensor.type, tensor.ne[0]));
+  };
   return source;
+}
+
+SourceFile OpenSource(std::shared_ptr<const Checkpoint> checkpoint) {
+  ggml_context* tensors = nullptr;
+  const FilePtr file = NamelessFile(checkpoint->header, checkpoint->header.size());
+  gguf_context_ptr header(gguf_init_from_file_ptr(file.get(), {.no_alloc = true, .ctx = &tensors}));
+  SourceFile source{ggml_context_ptr(tensors), std::move(header), {}};
+  if (source.header == nullptr ||
+      gguf_get_n_tensors(source.header.get()) != static_cast<int64_t>(checkpoint->tensors.size())) {
+    throw Error(ErrorCode::kInternal, "The checkpoint's header cannot be read.", "Please report this.");
+  }
+  std::vector<std::shared_ptr<const File>> files;
+  for (const std::string& path : checkpoint->files) files.push_back(OpenShared(path));
+  source.rows = [checkpoint = std::move(checkpoint), files = std::move(files)](int64_t index,
+                                                                               const ggml_tensor& tensor) {
+    return MakeCheckpointRows(*checkpoint, static_cast<size_t>(index), files, tensor.type, tensor.ne[0],
+                              ggml_nrows(&tensor));
+  };
+  return source;
+}
+
+std::vector<SourceFile> OpenSources(const ModelSource& from, const GgufFile& header) {
+  std::vector<SourceFile> sources;
+  if (const auto* path = std::get_if<std::string>(&from)) {
+    for (const std::string& part : PartPaths(*path, header)) sources.push_back(OpenSource(part));
+  } else {
+    sources.push_back(OpenSource(std::get<std::shared_ptr<const Checkpoint>>(from)));
+  }
+  return sources;
+}
+
+Skeleton SkeletonOf(const ModelSource& source) {
+  if (const auto* path = std::get_if<std::string>(&source)) return Skeleton::OfFile(*path);
+  return Skeleton::OfHeaders({std::get<std::shared_ptr<const Checkpoint>>(source)->header});
 }
 
 // What the mixture would not do, or do badly. Throws kInvalidOption.
@@ -91,11 +137,8 @@ const float* FindImportance(const Importance& importance, const ConvertedTensor&
 ConvertedTensor MakeTensor(const SourceFile& source, size_t part, int64_t index) {
   const char* name = gguf_get_tensor_name(source.header.get(), index);
   const ggml_tensor* tensor = ggml_get_tensor(source.tensors.get(), name);
-  const uint64_t offset =
-      gguf_get_data_offset(source.header.get()) + gguf_get_tensor_offset(source.header.get(), index);
-  const size_t row_bytes = ggml_row_size(tensor->type, tensor->ne[0]);
   return {.name = name,
-          .source = std::make_unique<FileRows>(source.file, source.path, offset, row_bytes),
+          .source = source.rows(index, *tensor),
           .from = tensor->type,
           .to = tensor->type,
           .columns = tensor->ne[0],
@@ -111,20 +154,22 @@ void SortTensors(std::vector<ConvertedTensor>& tensors) {
   });
 }
 
-// The metadata of the result's files, in llama-quantize's order.
+// The metadata of the result's files; with a recipe in llama-quantize's order.
 std::vector<gguf_context_ptr> MakeHeaders(const gguf_context* source, size_t parts, size_t tensors,
-                                          const Recipe& recipe, const Importance* importance) {
+                                          const std::optional<Recipe>& recipe, const Importance* importance) {
   std::vector<gguf_context_ptr> headers(parts);
   for (gguf_context_ptr& header : headers) header.reset(gguf_init_empty());
   gguf_context* first = headers[0].get();
   gguf_set_kv(first, source);
-  gguf_set_val_u32(first, "general.quantization_version", GGML_QNT_VERSION);
-  gguf_set_val_u32(first, "general.file_type", FileTypeByName(recipe.file_type).value());
+  if (recipe) {
+    gguf_set_val_u32(first, "general.quantization_version", GGML_QNT_VERSION);
+    gguf_set_val_u32(first, "general.file_type", FileTypeByName(recipe->file_type).value());
+  }
   // The result has the default alignment.
   for (const char* key : {"split.no", "split.count", "split.tensors.count", "general.alignment"}) {
     gguf_remove_key(first, key);
   }
-  if (importance != nullptr) RecordImportance(first, recipe, *importance);
+  if (importance != nullptr) RecordImportance(first, *recipe, *importance);
   for (size_t part = 0; part < parts && parts > 1; ++part) {
     gguf_context* header = headers[part].get();
     gguf_set_val_u16(header, "split.no", static_cast<uint16_t>(part));
@@ -148,28 +193,29 @@ ConvertedFile Finished(const gguf_context* header) {
 
 }  // namespace
 
-Conversion::Conversion(const std::string& path, const Recipe& recipe, bool keep_parts) {
+Conversion::Conversion(const ModelSource& source, const std::optional<Recipe>& recipe, bool keep_parts) {
   StartLlama();
-  const Skeleton skeleton = Skeleton::OfFile(path);
-  const std::vector<ggml_type> types = TargetTypes(skeleton.header(), LoadWithoutWeights({}, skeleton).get(), recipe);
-  if (!recipe.importance.empty()) importance_ = std::make_unique<Importance>(ReadImportance(recipe.importance));
-
-  std::vector<SourceFile> sources;
-  for (const std::string& part : PartPaths(path, skeleton.header())) {
-    sources.push_back(OpenSource(part));
-    const int64_t count = gguf_get_n_tensors(sources.back().header.get());
-    for (int64_t i = 0; i < count; ++i) tensors_.push_back(MakeTensor(sources.back(), sources.size() - 1, i));
+  const Skeleton skeleton = SkeletonOf(source);
+  std::vector<SourceFile> sources = OpenSources(source, skeleton.header());
+  for (size_t part = 0; part < sources.size(); ++part) {
+    const int64_t count = gguf_get_n_tensors(sources[part].header.get());
+    for (int64_t i = 0; i < count; ++i) tensors_.push_back(MakeTensor(sources[part], part, i));
   }
-  // Both are in the order of the files.
-  for (size_t i = 0; i < tensors_.size(); ++i) {
-    ConvertedTensor& tensor = tensors_[i];
-    tensor.to = types.at(i);
-    if (importance_ != nullptr) tensor.importance = FindImportance(*importance_, tensor, recipe.importance);
-    CheckTensor(tensor, recipe);
+  if (recipe) {
+    if (!recipe->importance.empty()) importance_ = std::make_unique<Importance>(ReadImportance(recipe->importance));
+    const std::vector<ggml_type> types =
+        TargetTypes(skeleton.header(), LoadWithoutWeights({}, skeleton).get(), *recipe);
+    // Both are in the order of the files.
+    for (size_t i = 0; i < tensors_.size(); ++i) {
+      ConvertedTensor& tensor = tensors_[i];
+      tensor.to = types.at(i);
+      if (importance_ != nullptr) tensor.importance = FindImportance(*importance_, tensor, recipe->importance);
+      CheckTensor(tensor, *recipe);
+    }
   }
 
   if (sources.size() == 1) keep_parts = false;
-  if (!keep_parts) SortTensors(tensors_);
+  if (recipe && !keep_parts) SortTensors(tensors_);
   const std::vector<gguf_context_ptr> headers =
       MakeHeaders(sources[0].header.get(), keep_parts ? sources.size() : 1, tensors_.size(), recipe, importance_.get());
   for (ConvertedTensor& tensor : tensors_) {

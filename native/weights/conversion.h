@@ -1,18 +1,24 @@
-// A model about to be written with other types: what becomes of each tensor, and the headers of the result. Nothing is
-// read but headers.
+// A model about to be written, as a GGUF file or into memory: what becomes of each tensor, and the headers of the
+// result. Nothing is read but headers.
 #pragma once
 
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <string>
+#include <variant>
 #include <vector>
 
 #include "ggml.h"
+#include "weights/checkpoint.h"
 #include "weights/importance.h"
 #include "weights/recipe.h"
 #include "weights/row_source.h"
 
 namespace coldstart {
+
+// Where a model comes from: the path of a GGUF file, of the first one if there are several; or a checkpoint.
+using ModelSource = std::variant<std::string, std::shared_ptr<const Checkpoint>>;
 
 struct ConvertedTensor {
   std::string name;
@@ -38,10 +44,10 @@ struct ConvertedFile {
 
 class Conversion {
  public:
-  // `path`: of a GGUF file, of the first one if there are several. With `keep_parts` the result has as many files as
-  // the source, else one. The files must have passed CheckModelFiles. Throws kInvalidOption, kInvalidGguf,
+  // Without a recipe all types stay as they are. With `keep_parts` the result has as many files as the source, else
+  // one. The source must have passed CheckModelFiles or CheckModelHeader. Throws kInvalidOption, kInvalidGguf,
   // kUnsupportedModel, kModelNotFound, kLoadFailed.
-  Conversion(const std::string& path, const Recipe& recipe, bool keep_parts);
+  Conversion(const ModelSource& source, const std::optional<Recipe>& recipe, bool keep_parts);
 
   const std::vector<ConvertedTensor>& tensors() const { return tensors_; }
   const std::vector<ConvertedFile>& files() const { return files_; }

@@ -7,7 +7,7 @@ export function register(program: Command): void {
   const command = program
     .command("eval")
     .description("Measure how good a model is: on a text, on questions, on prompts with answers.")
-    .argument("<model>", "path of a GGUF file")
+    .argument("<model>", "a GGUF file, or a folder")
     .option("--text <file>", "perplexity of this text")
     .option("--base <model>", "with --text: also how far the model is from this one")
     .option("--chunk-length <n>", "tokens of the text that are read at a time", parseNumber)

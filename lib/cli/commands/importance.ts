@@ -7,7 +7,7 @@ export function register(program: Command): void {
   const command = program
     .command("importance")
     .description("Measure which weights of a model matter while it reads texts, for `quantize --importance-matrix`.")
-    .argument("<model>", "path of a GGUF file, not quantized as a rule")
+    .argument("<model>", "a GGUF file or a folder, not quantized as a rule")
     .argument("<output>", "the file to write (GGUF)")
     .requiredOption("--text <files...>", "texts to read")
     .option("--chunk-length <n>", "tokens that are read at a time", parseNumber)

@@ -7,7 +7,7 @@ export function register(program: Command): void {
   const command = program
     .command("plan")
     .description("Say where a model will go and whether it fits, without loading it.")
-    .argument("<model>", "path of a GGUF file");
+    .argument("<model>", "a GGUF file, or a folder in Hugging Face's layout");
   addPlacement(command)
     .option("--parallel <n>", "generations at the same time", parseNumber)
     .option("--batch-size <n>", "most tokens of a step", parseNumber)

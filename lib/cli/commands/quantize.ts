@@ -6,7 +6,7 @@ export function register(program: Command): void {
   program
     .command("quantize")
     .description("Write a model with fewer bits for each weight, or compare what types of quantization cost.")
-    .argument("<input>", "a GGUF file with F32, F16, BF16 or Q8_0; of a split model the first")
+    .argument("<input>", "a GGUF file with F32, F16, BF16 or Q8_0, of a split model the first; or a folder")
     .argument("[output]", "the file to write, or a folder for it; with --keep-split the beginning of the names")
     .option("-t, --type <type>", "Q4_K_M, Q8_0, IQ4_XS, …")
     .option("-i, --importance-matrix <file>", "which weights matter (GGUF)")

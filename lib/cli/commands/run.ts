@@ -7,7 +7,7 @@ export function register(program: Command): void {
   const command = program
     .command("run")
     .description("Continue a prompt with a model and stream the text.")
-    .argument("<model>", "path of a GGUF file")
+    .argument("<model>", "a GGUF file, or a folder in Hugging Face's layout")
     .option("-p, --prompt <text>", "text to continue; without it, standard input")
     .option("-n, --max-tokens <n>", "most tokens to generate", parseNumber)
     .option("-t, --temperature <x>", "0 always takes the most likely token", parseNumber)

@@ -1,0 +1,50 @@
+// Where a model comes from: GGUF files, or a folder in Hugging Face's layout.
+
+import { stat } from "node:fs/promises";
+import type { CheckedLoad } from "./check-load.js";
+import { readFolder } from "./huggingface/read-folder.js";
+import type { NativeCheckpoint } from "./native.js";
+import { invalidOption } from "./options.js";
+
+export interface ModelSource {
+  /** Of the file, of the first one if there are several, or of the folder. */
+  path: string;
+  /** What is in a folder. */
+  checkpoint?: NativeCheckpoint;
+}
+
+/** A load whose source is known. */
+export interface OpenedLoad extends CheckedLoad {
+  source: ModelSource;
+}
+
+/** Reads what a folder says of its model; of files nothing. Rejects as `readFolder()`. */
+export async function openSource(path: string): Promise<ModelSource> {
+  const isFolder = await stat(path).then(
+    (found) => found.isDirectory(),
+    () => false, // Whoever reads it says what is wrong.
+  );
+  return isFolder ? { path, checkpoint: (await readFolder(path, "auto")).checkpoint } : { path };
+}
+
+/** The weights of a folder are converted on their way into memory. */
+export async function openLoad(checked: CheckedLoad): Promise<OpenedLoad> {
+  const { loadMode, path } = checked.native;
+  const source = await openSource(path);
+  if (source.checkpoint === undefined) return { ...checked, source };
+  if (loadMode === "mmap" || loadMode === "direct") {
+    throw invalidOption(
+      "loadMode",
+      loadMode,
+      '"auto" or "copy" with a folder: no weights stay as they are in its files',
+    );
+  }
+  return { ...checked, source, native: { ...checked.native, streamed: true } };
+}
+
+/** As the addon's Conversion takes it. */
+export const toConvert = ({ path, checkpoint }: ModelSource): string | NativeCheckpoint => checkpoint ?? path;
+
+/** As planners take it. */
+export const toPlan = ({ path, checkpoint }: ModelSource): string | Uint8Array[] =>
+  checkpoint === undefined ? path : [checkpoint.header];

@@ -1,0 +1,50 @@
+// A model in Hugging Face's layout: what lib/huggingface has found out about its files, and its tensors' rows as they
+// would be in a GGUF file.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "base/file.h"
+#include "ggml.h"
+#include "weights/checkpoint_rows.h"
+#include "weights/row_source.h"
+
+namespace coldstart {
+
+// Rows of a tensor that lie in one of the files, as one tensor of safetensors.
+struct CheckpointPiece {
+  std::string name;
+  size_t file = 0;
+  uint64_t offset = 0;  // bytes from the file's start
+  WeightType type = WeightType::kF32;
+};
+
+// How a tensor of the GGUF file comes from the checkpoint's.
+struct CheckpointTensor {
+  std::vector<CheckpointPiece> pieces;  // of equal length, one after the other
+  std::vector<float> values;            // without pieces: the tensor itself, F32
+  // Rows of an attention head whose halves are interleaved, 0 for none: row j of the first half becomes row 2 j, row j
+  // of the second half row 2 j + 1. Hugging Face rotates element j with element j + rows/2, GGUF's "llama" each pair of
+  // neighbours. A vector has rows of one element then.
+  size_t interleave = 0;
+  float add = 0;  // to each weight: norms of Gemma are stored less 1
+};
+
+struct Checkpoint {
+  std::string header;                     // of the GGUF file
+  std::vector<std::string> files;         // paths
+  std::vector<CheckpointTensor> tensors;  // in the order of the header
+};
+
+// The rows of a tensor of `columns` by `rows` (of all matrices together) weights of `type`, which is F32, F16 or BF16.
+// `files` are those of the checkpoint, open. Reading throws kInvalidCheckpoint for weights that are NaN, infinite or
+// too large for the type, and for files that became shorter, kLoadFailed.
+std::unique_ptr<RowSource> MakeCheckpointRows(const Checkpoint& checkpoint, size_t tensor,
+                                              std::vector<std::shared_ptr<const File>> files, ggml_type type,
+                                              int64_t columns, int64_t rows);
+
+}  // namespace coldstart
