@@ -11,6 +11,8 @@ export interface ModelSource {
   path: string;
   /** What is in a folder. */
   checkpoint?: NativeCheckpoint;
+  /** What one may not expect of that. */
+  notes?: string[];
 }
 
 /** A load whose source is known. */
@@ -24,7 +26,9 @@ export async function openSource(path: string): Promise<ModelSource> {
     (found) => found.isDirectory(),
     () => false, // Whoever reads it says what is wrong.
   );
-  return isFolder ? { path, checkpoint: (await readFolder(path, "auto")).checkpoint } : { path };
+  if (!isFolder) return { path };
+  const { checkpoint, notes } = await readFolder(path, "auto");
+  return { path, checkpoint, notes: notes.rounded };
 }
 
 /** The weights of a folder are converted on their way into memory. */
@@ -39,7 +43,8 @@ export async function openLoad(checked: CheckedLoad): Promise<OpenedLoad> {
       '"auto" or "copy" with a folder: no weights stay as they are in its files',
     );
   }
-  return { ...checked, source, native: { ...checked.native, streamed: true } };
+  const notes = [...checked.notes, ...(source.notes ?? [])];
+  return { ...checked, source, notes, native: { ...checked.native, streamed: true } };
 }
 
 /** As the addon's Conversion takes it. */

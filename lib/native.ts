@@ -70,6 +70,32 @@ export interface MetadataArray {
 /** As safetensors names them (native/weights/checkpoint_rows.cc). */
 export type WeightType = "F32" | "F16" | "BF16" | "F8_E4M3" | "F8_E5M2";
 
+/** A tensor of safetensors. */
+export interface NativePlace {
+  /** Index in `files`. */
+  file: number;
+  /** Bytes from the file's start. */
+  offset: number;
+  /** As safetensors names it. */
+  type: string;
+}
+
+/** A matrix of GPTQ or AWQ (native/weights/packed_matrix.h). */
+export interface NativePackedMatrix {
+  method: "gptq" | "awq";
+  bits: number;
+  outputs: number;
+  inputs: number;
+  groupSize: number;
+  /** Of each input, where it is not its place. */
+  groups?: Int32Array;
+  symmetric: boolean;
+  zerosLessOne: boolean;
+  codes: NativePlace;
+  zeros: NativePlace;
+  scales: NativePlace;
+}
+
 /** A folder's model (native/weights/checkpoint.h). */
 export interface NativeCheckpoint {
   /** Of the GGUF file that it would be. */
@@ -78,15 +104,11 @@ export interface NativeCheckpoint {
   files: string[];
   /** In the order of the header. */
   tensors: {
-    /** Tensors of safetensors, of equal length, one after the other. */
-    pieces: {
-      name: string;
-      /** Index in `files`. */
-      file: number;
-      /** Bytes from the file's start. */
-      offset: number;
-      type: WeightType;
-    }[];
+    /** Tensors of safetensors, of equal length, one after the other: numbers, with scales or without, or packed ones. */
+    pieces: ({ name: string } & (
+      | { place: NativePlace; scales?: { place: NativePlace; rows: number; columns: number } }
+      | { packed: NativePackedMatrix }
+    ))[];
     /** Without pieces: the tensor itself, F32. */
     values?: Float32Array;
     /** Rows of a head whose halves are interleaved; 0: none. */

@@ -260,7 +260,7 @@ describe("convertModel()", () => {
         /the setting mscale/,
       ],
       ["scaling without a factor", config({ rope_scaling: { type: "linear" } }), INVALID, /factor of rope_scaling/],
-      ["quantized weights", config({ quantization_config: { quant_method: "gptq" } }), UNSUPPORTED, /method "gptq"/],
+      ["quantized weights", config({ quantization_config: { quant_method: "hqq" } }), UNSUPPORTED, /method "hqq"/],
       [
         "a shape that config.json contradicts",
         config({ intermediate_size: 47 }),

@@ -32,6 +32,6 @@ function outputPath(folder: string, file: string): string {
   return isFolder ? path.join(file, `${path.basename(path.resolve(folder))}.gguf`) : file;
 }
 
-function summary(output: string, { architecture, tensors, bytes, type }: ConvertResult): string {
-  return `${output}: ${architecture}, ${tensors} tensors, ${type}, ${formatBytes(bytes)}`;
+function summary(output: string, { architecture, tensors, bytes, type, notes }: ConvertResult): string {
+  return [`${output}: ${architecture}, ${tensors} tensors, ${type}, ${formatBytes(bytes)}`, ...notes].join("\n");
 }

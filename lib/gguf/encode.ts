@@ -2,10 +2,21 @@
 
 import type { MetadataScalar, MetadataType } from "../native.js";
 
-/** What a converted tensor is written as, and the number of the type (ggml.h). */
-export const TENSOR_TYPES = { F32: 0, F16: 1, BF16: 30 } as const;
-export type OutputType = keyof typeof TENSOR_TYPES;
-export const BYTES_OF: Readonly<Record<OutputType, number>> = { F32: 4, F16: 2, BF16: 2 };
+/** What the weights of a tensor are written as. */
+export type PlainType = "F32" | "F16" | "BF16";
+/** Whole numbers in blocks, with a scale. */
+export type PackedType = "Q4_0" | "Q4_1" | "Q8_0";
+export type OutputType = PlainType | PackedType;
+
+/** The number of a type, and the size of its blocks (ggml.h, ggml-common.h). */
+const TENSOR_TYPES: Readonly<Record<OutputType, { id: number; weights: number; bytes: number }>> = {
+  F32: { id: 0, weights: 1, bytes: 4 },
+  F16: { id: 1, weights: 1, bytes: 2 },
+  Q4_0: { id: 2, weights: 32, bytes: 18 },
+  Q4_1: { id: 3, weights: 32, bytes: 20 },
+  Q8_0: { id: 8, weights: 32, bytes: 34 },
+  BF16: { id: 30, weights: 1, bytes: 2 },
+};
 
 export const DEFAULT_ALIGNMENT = 32;
 export const NEWEST_VERSION = 3;
@@ -90,7 +101,8 @@ export interface TensorInfo {
 }
 
 export function bytesOf({ type, shape }: TensorInfo): number {
-  return shape.reduce((product, extent) => product * extent, BYTES_OF[type]);
+  const { weights, bytes } = TENSOR_TYPES[type];
+  return (shape.reduce((product, extent) => product * extent, 1) / weights) * bytes;
 }
 
 /** The header, up to where the first tensor begins, and where each tensor begins in the file. */
@@ -106,7 +118,7 @@ export function encodeHeader(
       encodeText(name),
       u32(shape.length),
       encodeScalars("uint64", shape),
-      u32(TENSOR_TYPES[type]),
+      u32(TENSOR_TYPES[type].id),
       u64(offset),
     );
     relative.push(offset);

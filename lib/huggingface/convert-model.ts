@@ -1,5 +1,5 @@
 import { writeConversion } from "../conversion.js";
-import { bytesOf, type OutputType } from "../gguf/encode.js";
+import { bytesOf, type OutputType, type PlainType } from "../gguf/encode.js";
 import { readWatch, WATCH_NAMES, type WatchOptions } from "../gguf/watch.js";
 import { defaultThreads } from "../machine/threads.js";
 import { native } from "../native.js";
@@ -9,9 +9,10 @@ import { readFolder } from "./read-folder.js";
 export interface ConvertOptions extends WatchOptions {
   /**
    * What matrices are written as; norms, biases and routers are always F32. `"auto"` is what they are in the checkpoint, F16
-   * for those of 8 bits. Default `"auto"`.
+   * for floats of 8 bits; of GPTQ and AWQ `Q4_0`, `Q4_1` or `Q8_0` where these hold the numbers as they are, and else F16.
+   * Default `"auto"`.
    */
-  type?: "auto" | OutputType;
+  type?: "auto" | PlainType;
   /** CPU threads. Default: the physical cores, within a container's quota. */
   threads?: number;
 }
@@ -25,6 +26,8 @@ export interface ConvertResult {
   bytes: number;
   /** Of most weights. */
   type: OutputType;
+  /** What became of weights that are quantized in the folder: which keep their numbers, and which are rounded again. */
+  notes: string[];
 }
 
 /**
@@ -51,9 +54,9 @@ export async function convertModel(
     toPath(output, "output", "a path, or a file: URL"),
   ];
   watch.checkAborted();
-  const { architecture, checkpoint, tensors, type: main } = await readFolder(from, type);
+  const { architecture, checkpoint, tensors, type: main, notes } = await readFolder(from, type);
   const conversion = new (native().Conversion)(checkpoint, undefined, false);
   await writeConversion(conversion, [to], { threads, device: "cpu", watch });
   const bytes = tensors.reduce((sum, tensor) => sum + bytesOf(tensor), 0);
-  return { architecture, tensors: tensors.length, bytes, type: main };
+  return { architecture, tensors: tensors.length, bytes, type: main, notes: [...notes.exact, ...notes.rounded] };
 }

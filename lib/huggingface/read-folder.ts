@@ -3,15 +3,17 @@
 import { stat } from "node:fs/promises";
 import path from "node:path";
 import { ColdstartError } from "../errors.js";
-import { bytesOf, encodeHeader, string, uint32, type Entry, type OutputType } from "../gguf/encode.js";
-import type { NativeCheckpoint } from "../native.js";
+import { encodeHeader, string, uint32, type Entry, type OutputType, type PlainType } from "../gguf/encode.js";
+import type { NativeCheckpoint, NativePackedMatrix, NativePlace } from "../native.js";
 import { invalidCheckpoint } from "./errors.js";
 import { metadataOf } from "./families/decoder.js";
 import { readDecoder } from "./families/index.js";
 import { readOptionalObject, type JsonObject } from "./json.js";
-import { readCheckpoint } from "./safetensors.js";
+import type { PackedMatrix } from "./packed-weights.js";
+import { readQuantization } from "./quantization.js";
+import { readCheckpoint, type CheckpointTensor } from "./safetensors.js";
 import { readTokenizer } from "./tokenizer/index.js";
-import { planWeights, type PlannedTensor } from "./weights.js";
+import { planWeights, type PlannedSource, type PlannedTensor, type QuantizationNotes } from "./weights.js";
 
 export interface FolderModel {
   /** GGUF's name: `"llama"`, `"qwen3"`, … */
@@ -20,16 +22,17 @@ export interface FolderModel {
   tensors: PlannedTensor[];
   /** Of most weights. */
   type: OutputType;
+  notes: QuantizationNotes;
 }
 
 /**
  * Checks everything but the weights themselves; what is not known is an error that names it.
  *
- * @param type of matrices; `"auto"`: as they are, F16 for those of 8 bits
+ * @param type of matrices; `"auto"`: as they are, F16 for those of 8 bits, and for quantized ones that GGUF cannot hold as they are
  *
  * Rejects with `MODEL_NOT_FOUND`, `INVALID_CHECKPOINT`, `UNSUPPORTED_MODEL`, `LOAD_FAILED`.
  */
-export async function readFolder(folder: string, type: OutputType | "auto"): Promise<FolderModel> {
+export async function readFolder(folder: string, type: PlainType | "auto"): Promise<FolderModel> {
   await checkFolder(folder);
   const config = await readOptionalObject(folder, "config.json");
   if (config === undefined) {
@@ -40,7 +43,8 @@ export async function readFolder(folder: string, type: OutputType | "auto"): Pro
     );
   }
   const decoder = readDecoder(config);
-  const tensors = planWeights(decoder, await readCheckpoint(folder), type);
+  const quantization = await readQuantization(folder, config);
+  const { tensors, notes } = await planWeights(decoder, await readCheckpoint(folder), type, quantization);
   const main = mainType(tensors);
   const metadata = [
     ...metadataOf(decoder),
@@ -48,7 +52,7 @@ export async function readFolder(folder: string, type: OutputType | "auto"): Pro
     ...(await readTokenizer(folder, config, decoder.vocabularySize)),
   ];
   const { architecture } = decoder;
-  return { architecture, checkpoint: toCheckpoint(metadata, tensors), tensors, type: main };
+  return { architecture, checkpoint: toCheckpoint(metadata, tensors), tensors, type: main, notes };
 }
 
 async function checkFolder(folder: string): Promise<void> {
@@ -61,7 +65,7 @@ async function checkFolder(folder: string): Promise<void> {
 }
 
 /** llama.h: enum llama_ftype */
-const FILE_TYPES: Readonly<Record<OutputType, number>> = { F32: 0, F16: 1, BF16: 32 };
+const FILE_TYPES: Readonly<Record<OutputType, number>> = { F32: 0, F16: 1, Q4_0: 2, Q4_1: 3, Q8_0: 7, BF16: 32 };
 
 function general(folder: string, config: JsonObject, type: OutputType): Entry[] {
   // Where the model was trained, or its name at Hugging Face; else the folder's.
@@ -75,22 +79,51 @@ function general(folder: string, config: JsonObject, type: OutputType): Entry[] 
 }
 
 function mainType(tensors: readonly PlannedTensor[]): OutputType {
-  const bytes = new Map<OutputType, number>();
-  for (const tensor of tensors) bytes.set(tensor.type, (bytes.get(tensor.type) ?? 0) + bytesOf(tensor));
-  return [...bytes].sort((a, b) => b[1] - a[1])[0]?.[0] ?? "F32";
+  const weights = new Map<OutputType, number>();
+  for (const { type, shape } of tensors) {
+    const count = shape.reduce((product, extent) => product * extent, 1);
+    weights.set(type, (weights.get(type) ?? 0) + count);
+  }
+  return [...weights].sort((a, b) => b[1] - a[1])[0]?.[0] ?? "F32";
 }
 
 function toCheckpoint(metadata: readonly Entry[], tensors: readonly PlannedTensor[]): NativeCheckpoint {
-  const files = [...new Set(tensors.flatMap(({ sources }) => sources.map(({ file }) => file)))];
-  const numbers = new Map(files.map((file, i) => [file, i]));
+  const files: string[] = [];
+  const numbers = new Map<string, number>();
+  const place = ({ file, offset, type }: CheckpointTensor) => {
+    const number = numbers.get(file) ?? files.push(file) - 1;
+    numbers.set(file, number);
+    return { file: number, offset, type };
+  };
+  const piece = (source: PlannedSource) => {
+    if (!("tensor" in source)) return { name: source.name, packed: toPacked(source, place) };
+    const { name, tensor, scales } = source;
+    return { name, place: place(tensor), ...(scales && { scales: { ...scales, place: place(scales.tensor) } }) };
+  };
   return {
     header: encodeHeader(metadata, tensors).header,
-    files,
     tensors: tensors.map(({ sources, values, interleave, add }) => ({
-      pieces: sources.map(({ name, file, offset, type }) => ({ name, file: numbers.get(file) ?? 0, offset, type })),
+      pieces: sources.map(piece),
       ...(values && { values }),
       interleave,
       add,
     })),
+    files,
+  };
+}
+
+function toPacked(
+  { quantization, codes, zeros, scales, groups, groupSize, outputs, inputs }: PackedMatrix,
+  place: (tensor: CheckpointTensor) => NativePlace,
+): NativePackedMatrix {
+  return {
+    ...quantization,
+    outputs,
+    inputs,
+    groupSize,
+    ...(groups && { groups }),
+    codes: place(codes),
+    zeros: place(zeros),
+    scales: place(scales),
   };
 }

@@ -88,6 +88,23 @@ async function readSingle(folder: string): Promise<Map<string, CheckpointTensor>
   return new Map(tensors.map((tensor) => [tensor.name, tensor]));
 }
 
+/** All of a tensor's bytes: for small ones. */
+export async function readBytes({ file, offset, bytes }: CheckpointTensor): Promise<Buffer> {
+  const data = Buffer.alloc(bytes);
+  try {
+    const handle = await open(file);
+    try {
+      const { bytesRead } = await handle.read(data, 0, bytes, offset);
+      if (bytesRead < bytes) throw invalidCheckpoint(`${file} became shorter while it was read.`, { path: file });
+    } finally {
+      await handle.close();
+    }
+  } catch (error) {
+    throw error instanceof ColdstartError ? error : unreadable(file, error);
+  }
+  return data;
+}
+
 /** The tensors of one file. */
 export async function readHeader(file: string): Promise<CheckpointTensor[]> {
   let handle;

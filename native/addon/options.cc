@@ -1,5 +1,6 @@
 #include "addon/options.h"
 
+#include <algorithm>
 #include <cmath>
 #include <limits>
 #include <regex>
@@ -58,6 +59,12 @@ class Fields {
   }
 
   Napi::Value Get(const char* name) const { return object_.Get(name); }
+
+  Napi::Object Object(const char* name) const {
+    const Napi::Value value = object_.Get(name);
+    if (!value.IsObject()) ThrowWrongType(name, "an object");
+    return value.As<Napi::Object>();
+  }
 
  private:
   const Napi::Object& object_;
@@ -139,6 +146,45 @@ std::vector<llama_logit_bias> ReadLogitBias(const Napi::Value& value) {
   return biases;
 }
 
+CheckpointPlace ReadPlace(const Napi::Object& object, size_t files) {
+  const Fields fields(object);
+  const std::string name = fields.String("type");
+  // Of what is packed, words.
+  const std::optional<WeightType> type = name == "I32" ? WeightType::kF32 : ParseWeightType(name);
+  const auto file = fields.Int<uint32_t>("file");
+  if (!type || file >= files) ThrowWrongType("place", "in one of the files, of a type of weights");
+  return {.file = file, .offset = fields.Int<uint64_t>("offset"), .type = *type};
+}
+
+CheckpointPacked ReadPacked(const Napi::Object& object, const std::string& name, size_t files) {
+  const Fields fields(object);
+  CheckpointPacked packed;
+  PackedMatrix& matrix = packed.matrix;
+  matrix.name = name;
+  matrix.layout = fields.String("method") == "awq" ? PackedMatrix::Layout::kAwq : PackedMatrix::Layout::kGptq;
+  matrix.bits = fields.Int<uint32_t>("bits");
+  matrix.outputs = fields.Int<uint32_t>("outputs");
+  matrix.inputs = fields.Int<uint32_t>("inputs");
+  matrix.group_size = fields.Int<uint32_t>("groupSize");
+  matrix.symmetric = fields.Bool("symmetric");
+  matrix.zeros_less_one = fields.Bool("zerosLessOne");
+  if (fields.Has("groups")) matrix.groups = ReadTokens(fields.Get("groups"), "groups");
+  packed.codes = ReadPlace(fields.Object("codes"), files);
+  packed.zeros = ReadPlace(fields.Object("zeros"), files);
+  packed.scales = ReadPlace(fields.Object("scales"), files);
+  matrix.scale_type = packed.scales.type;
+  const bool is_awq = matrix.layout == PackedMatrix::Layout::kAwq;
+  const bool fits = matrix.group_size > 0 && matrix.inputs > 0 && matrix.outputs > 0 &&
+                    (is_awq ? matrix.bits == 4 : matrix.inputs * matrix.bits % 32 == 0) &&
+                    (matrix.bits == 2 || matrix.bits == 3 || matrix.bits == 4 || matrix.bits == 8) &&
+                    matrix.outputs * matrix.bits % 32 == 0 &&
+                    (matrix.groups.empty() || matrix.groups.size() == static_cast<size_t>(matrix.inputs));
+  const auto is_group = [&](int32_t group) { return group >= 0 && group < matrix.group_count(); };
+  if (!fits || !std::all_of(matrix.groups.begin(), matrix.groups.end(), is_group))
+    ThrowWrongType("packed", "a matrix that can be packed so");
+  return packed;
+}
+
 CheckpointTensor ReadCheckpointTensor(const Napi::Object& object, size_t files) {
   const Fields fields(object);
   CheckpointTensor tensor;
@@ -159,10 +205,20 @@ CheckpointTensor ReadCheckpointTensor(const Napi::Object& object, size_t files) 
     if (!array.Get(i).IsObject()) ThrowWrongType("pieces", "an array of objects");
     const auto piece_object = array.Get(i).As<Napi::Object>();
     const Fields piece(piece_object);
-    const std::optional<WeightType> type = ParseWeightType(piece.String("type"));
-    const auto file = piece.Int<uint32_t>("file");
-    if (!type || file >= files) ThrowWrongType("pieces", "in one of the files, of a type of weights");
-    tensor.pieces.push_back({piece.String("name"), file, piece.Int<uint64_t>("offset"), *type});
+    CheckpointPiece& added = tensor.pieces.emplace_back();
+    added.name = piece.String("name");
+    if (piece.Has("packed")) {
+      added.packed = ReadPacked(piece.Object("packed"), added.name, files);
+    } else {
+      added.place = ReadPlace(piece.Object("place"), files);
+    }
+    if (!piece.Has("scales")) continue;
+    const Napi::Object scales_object = piece.Object("scales");
+    const Fields scales(scales_object);
+    added.scales = CheckpointScales{.place = ReadPlace(scales.Object("place"), files),
+                                    .rows = scales.Int<uint32_t>("rows"),
+                                    .columns = scales.Int<uint32_t>("columns")};
+    if (added.scales->rows == 0 || added.scales->columns == 0) ThrowWrongType("scales", "of blocks");
   }
   if (tensor.pieces.empty() == tensor.values.empty()) ThrowWrongType("pieces", "there in the place of values");
   return tensor;

@@ -5,22 +5,46 @@
 #include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
 #include "base/file.h"
 #include "ggml.h"
 #include "weights/checkpoint_rows.h"
+#include "weights/packed_matrix.h"
 #include "weights/row_source.h"
 
 namespace coldstart {
 
-// Rows of a tensor that lie in one of the files, as one tensor of safetensors.
-struct CheckpointPiece {
-  std::string name;
+// A tensor of safetensors.
+struct CheckpointPlace {
   size_t file = 0;
   uint64_t offset = 0;  // bytes from the file's start
   WeightType type = WeightType::kF32;
+};
+
+// What blocks of a matrix are multiplied with, by rows.
+struct CheckpointScales {
+  CheckpointPlace place;
+  int64_t rows = 1;     // of a block
+  int64_t columns = 1;  // likewise
+};
+
+// A matrix that is packed, and where its parts are; what `matrix` reads them with is set when the files are open.
+struct CheckpointPacked {
+  PackedMatrix matrix;
+  CheckpointPlace codes;
+  CheckpointPlace zeros;
+  CheckpointPlace scales;
+};
+
+// Rows of a tensor: a tensor of safetensors, of numbers or packed.
+struct CheckpointPiece {
+  std::string name;
+  CheckpointPlace place;
+  std::optional<CheckpointScales> scales;
+  std::optional<CheckpointPacked> packed;  // instead of `place`
 };
 
 // How a tensor of the GGUF file comes from the checkpoint's.
@@ -40,7 +64,8 @@ struct Checkpoint {
   std::vector<CheckpointTensor> tensors;  // in the order of the header
 };
 
-// The rows of a tensor of `columns` by `rows` (of all matrices together) weights of `type`, which is F32, F16 or BF16.
+// The rows of a tensor of `columns` by `rows` (of all matrices together) weights of `type`: F32, F16 or BF16, or what
+// ReadPackedRows() gives of packed ones.
 // `files` are those of the checkpoint, open. Reading throws kInvalidCheckpoint for weights that are NaN, infinite or
 // too large for the type, and for files that became shorter, kLoadFailed.
 std::unique_ptr<RowSource> MakeCheckpointRows(const Checkpoint& checkpoint, size_t tensor,

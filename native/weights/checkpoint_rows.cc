@@ -156,7 +156,7 @@ size_t BytesOf(WeightType type) {
 }
 
 WeightResult ConvertWeights(const WeightConversion& how, std::span<const uint8_t> source, uint8_t* target) {
-  if (how.from == how.to && how.add == 0) return CopyRows(how.to, how.columns, source, target);
+  if (how.from == how.to && how.add == 0 && how.factors.empty()) return CopyRows(how.to, how.columns, source, target);
   const size_t from_bytes = how.columns * BytesOf(how.from);
   const size_t to_bytes = how.columns * BytesOf(how.to);
   const size_t rows = source.size() / from_bytes;
@@ -167,6 +167,7 @@ WeightResult ConvertWeights(const WeightConversion& how, std::span<const uint8_t
     Widen(how.from, source.data() + i * from_bytes, row.data(), halves);
     for (size_t column = 0; column < how.columns; ++column) {
       if (!std::isfinite(row[column])) return {WeightFault::kNotFinite, i, column};
+      if (!how.factors.empty()) row[column] *= how.factors[column];
       row[column] += how.add;
       if (std::fabs(row[column]) >= overflow) return {WeightFault::kOverflow, i, column};
     }

@@ -21,6 +21,8 @@ struct WeightConversion {
   WeightType to;  // not an 8-bit one
   size_t columns;
   float add = 0;  // to each weight
+  // What the weights of each column are multiplied with, before that; empty: with nothing.
+  std::span<const float> factors = {};
 };
 
 enum class WeightFault { kNone, kNotFinite, kOverflow };

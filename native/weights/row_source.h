@@ -17,6 +17,8 @@ class RowSource {
 
   // Rows as ggml has them in the tensor's type, one after the other. Any thread. Throws kLoadFailed, kInvalidGguf.
   virtual void Read(int64_t first, int64_t count, uint8_t* target) const = 0;
+  // As many are read well at a time; 0: it does not matter.
+  virtual int64_t RowsAtOnce() const { return 0; }
   // Asks for them to be read soon, and does not wait.
   virtual void ReadAhead(int64_t /*first*/, int64_t /*count*/) const {}
 };

@@ -82,7 +82,8 @@ bool RowWorkers::Wait(const std::function<bool(uint64_t)>& on_progress) {
 }
 
 int64_t RowWorkers::RowsAtOnce(const ConvertedTensor& tensor) const {
-  return UsesGpu(tensor) ? gpu_->RowsAtOnce(tensor) : std::max<int64_t>(1, kChunk / tensor.columns);
+  if (UsesGpu(tensor)) return gpu_->RowsAtOnce(tensor);
+  return std::max({int64_t{1}, kChunk / tensor.columns, tensor.source->RowsAtOnce()});
 }
 
 void RowWorkers::Cancel() { cancelled_ = true; }

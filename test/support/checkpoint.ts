@@ -4,7 +4,7 @@ import { mkdirSync, writeFileSync } from "node:fs";
 import path from "node:path";
 
 export interface RawTensor {
-  type: "F32" | "F16" | "BF16" | "F8_E4M3" | "F64" | "I64";
+  type: "F32" | "F16" | "BF16" | "F8_E4M3" | "F64" | "I32" | "I64";
   /** The slowest dimension first. */
   shape: number[];
   data: Uint8Array;

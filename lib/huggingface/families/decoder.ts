@@ -95,15 +95,6 @@ export function readCommon(
   if (config.count("num_hidden_layers") > MAX_LAYERS)
     throw config.wrong("num_hidden_layers", `must be at most ${MAX_LAYERS}`);
   checkActivation(config, defaults.activationKey ?? "hidden_act", defaults.activations);
-  const quantization = config.object("quantization_config");
-  if (quantization !== undefined) {
-    const method = quantization.string("quant_method") ?? "unknown";
-    throw unsupported(
-      `The weights are quantized by the method ${JSON.stringify(method)}, which cannot be imported yet.`,
-      { quantization: method },
-      "Use the checkpoint that was not quantized.",
-    );
-  }
   return {
     vocabularySize: config.count("vocab_size"),
     contextLength: config.count("max_position_embeddings"),
