@@ -11,7 +11,7 @@ import { parseEndpoint } from "./workers/endpoint.js";
 
 const NAMES = [
   "contextLength", "gpuLayers", "devices", "splitMode", "tensorSplit", "mainDevice", "tensorOverrides", "cpuMoeLayers",
-  "kvOffload", "gpuSampling", "quantize", "quantizeCache", "memory", "strict", "onOutOfMemory", "loadMode", "prefetch", "mlock", "checkTensors", "threads", "batchSize", "prefillBudget", "parallel", "maxQueue",
+  "kvOffload", "gpuSampling", "quantize", "quantizeCache", "adapters", "memory", "strict", "onOutOfMemory", "loadMode", "prefetch", "mlock", "checkTensors", "threads", "batchSize", "prefillBudget", "parallel", "maxQueue",
   "kvCache", "prefixCache", "deterministic", "speculative", "flashAttention", "workers", "isolation", "seed", "onProgress", "signal",
 ] as const satisfies readonly (keyof LoadOptions)[]; // prettier-ignore
 
@@ -240,6 +240,7 @@ function checkEngineOptions(path: string, read: OptionReader): NativeEngineOptio
     gpuSampling: read.boolean("gpuSampling", false),
     ...checkLoading(read),
     ...(quantize && { quantize }),
+    adapters: checkAdapters(read.raw("adapters")),
     streamed: quantize !== undefined,
     checkTensors: read.boolean("checkTensors", false),
     contextLength,
@@ -260,6 +261,18 @@ function checkEngineOptions(path: string, read: OptionReader): NativeEngineOptio
     valueType,
     flashAttention: FLASH_ATTENTION[`${flashAttention}`],
   };
+}
+
+function checkAdapters(value: unknown): [path: string, scale: number][] {
+  if (value === undefined) return [];
+  if (!Array.isArray(value)) throw invalidOption("adapters", value, "an array of paths, or of { path, scale }");
+  return value.map((entry: unknown, i): [string, number] => {
+    const option = `adapters[${i}]`;
+    const isPath = typeof entry !== "object" || entry === null || entry instanceof URL;
+    if (isPath) return [resolve(toPath(entry, option)), 1];
+    const one = new OptionReader(entry, ["path", "scale"], `${option}.`);
+    return [resolve(toPath(one.raw("path"), `${option}.path`)), one.number("scale", { min: -100, max: 100 }, 1)];
+  });
 }
 
 function checkLoading(read: OptionReader): Pick<NativeEngineOptions, "loadMode" | "mlock" | "prefetchLimit"> {

@@ -11,11 +11,15 @@ const SAMPLE_BYTES = 4096;
  * Tells models apart without reading all of them: the SHA-256 of each file's size, of its header (metadata, names and shapes
  * of tensors) and of pieces of its weights, spread evenly.
  *
- * @param recipe what they are quantized with
+ * @param use what the model is quantized with, and its adapters
  */
-export async function fingerprint({ path, checkpoint }: ModelSource, recipe?: NativeRecipe): Promise<string> {
+export async function fingerprint(
+  { path, checkpoint }: ModelSource,
+  { quantize, adapters = [] }: { quantize?: NativeRecipe; adapters?: readonly [path: string, scale: number][] },
+): Promise<string> {
   const hash = createHash("sha256");
-  if (recipe) hash.update(`${JSON.stringify(recipe)}\n`);
+  if (quantize) hash.update(`${JSON.stringify(quantize)}\n`);
+  for (const [adapter, scale] of adapters) hash.update(`${scale}\n`).update(await fingerprintFile(adapter, 0));
   if (checkpoint) {
     // Of config.json and the tokenizer, all that counts is in the header.
     hash.update(checkpoint.header);

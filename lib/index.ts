@@ -25,8 +25,14 @@ export {
   type GenerationResult,
   type TokenLogprob,
 } from "./generation.js";
+export {
+  convertAdapter,
+  type ConvertAdapterOptions,
+  type ConvertAdapterResult,
+} from "./huggingface/convert-adapter.js";
 export { convertModel, type ConvertOptions, type ConvertResult } from "./huggingface/convert-model.js";
 export { editMetadata, type EditOptions, type EditResult, type MetadataChanges } from "./gguf/edit-metadata.js";
+export type { OutputType, PackedType, PlainType } from "./gguf/encode.js";
 export { inspectGguf, type GgufInfo, type InspectOptions } from "./gguf/inspect-gguf.js";
 export { mergeModel, type MergeOptions } from "./gguf/merge-model.js";
 export type { MetadataInput } from "./gguf/metadata-values.js";
@@ -47,7 +53,7 @@ export type { CpuCache, CpuFacts } from "./machine/cpu.js";
 export type { MemoryFacts } from "./machine/memory.js";
 export type { NvidiaDriver, NvidiaGpu, ThrottleReason } from "./machine/nvidia.js";
 export type { PciGpu } from "./machine/pci.js";
-export type { KvCacheType, LoadMode, LoadOptions, SpeculativeOptions } from "./load-options.js";
+export type { AdapterOptions, KvCacheType, LoadMode, LoadOptions, SpeculativeOptions } from "./load-options.js";
 export { Model, type ModelInfo, type ModelStatus, type Placement } from "./model.js";
 export { planModel, type PlanOptions } from "./plan.js";
 export type { DevicePlan, Plan } from "./placement/plan.js";

@@ -11,6 +11,7 @@ import type { LoadOptions } from "./load-options.js";
 import { Model, type Placement } from "./model.js";
 import { openLoad, toPlan, type OpenedLoad } from "./model-source.js";
 import type { NativeEngineOptions, NativeLoaded } from "./native.js";
+import { countExtras } from "./placement/extras.js";
 import { reserveOf } from "./placement/fit.js";
 import { outOfMemory, refuseHopeless, rungs } from "./placement/out-of-memory.js";
 import { Placer, type Placed } from "./placement/placer.js";
@@ -57,7 +58,9 @@ async function withQuantizeCache(opened: OpenedLoad): Promise<OpenedLoad> {
 
 async function load(checked: OpenedLoad, planning: Planning, workers: Worker[]): Promise<Model> {
   const { source, wishes, seed, onProgress, signal } = checked;
-  const placer = new Placer(toPlan(source), checked, planning);
+  const { adapters } = checked.native;
+  const extra = await countExtras(adapters.map(([path]) => path));
+  const placer = new Placer(toPlan(source), checked, planning, extra);
   const placed = await placer.place();
 
   const start = async (candidate: Placed): Promise<Model> => {
@@ -207,6 +210,7 @@ function toModel(
   };
   const info = {
     path: native.path,
+    adapters: native.adapters.map(([path, scale]) => ({ path, scale })),
     architecture: text("general.architecture") ?? "",
     name: text("general.name"),
     description: loaded.description,
@@ -227,7 +231,7 @@ function toModel(
   };
   let origin: Promise<SnapshotOrigin> | undefined;
   const readOrigin = async (): Promise<SnapshotOrigin> => ({
-    fingerprint: await fingerprint(source, native.quantize),
+    fingerprint: await fingerprint(source, native),
     release: version().llamaCpp,
     keyType: native.keyType,
     valueType: native.valueType,

@@ -9,6 +9,13 @@ export type KvCacheType = "f32" | "f16" | "bf16" | "q8_0" | "q4_0" | "q4_1" | "i
 /** How weights get from a model's files to where they are used. */
 export type LoadMode = "auto" | "mmap" | "copy" | "direct";
 
+/** An adapter, and how much of it. */
+export interface AdapterOptions {
+  path: string | URL;
+  /** -100 to 100: 0 is without it, 1 (default) as it was trained. */
+  scale?: number;
+}
+
 export interface LoadOptions {
   /**
    * Most tokens of one generation, prompt and answer. `"auto"`: what the model was trained for, as far as memory allows.
@@ -89,6 +96,11 @@ export interface LoadOptions {
    * false.
    */
   quantizeCache?: boolean | string;
+  /**
+   * LoRA adapters (GGUF) to use, each a path or with the scale by which it counts; what several add is added up. `convertAdapter()`
+   * makes them of PEFT's folders. Default: none.
+   */
+  adapters?: (string | URL | AdapterOptions)[];
   /** Look for NaN and infinite weights while loading. Reads the whole file. With `quantize` always. Default false. */
   checkTensors?: boolean;
   /**

@@ -12,6 +12,8 @@ import type { SnapshotOrigin } from "./snapshot.js";
 export interface ModelInfo {
   /** As given to `loadModel()`. */
   path: string;
+  /** LoRA adapters that are in use. */
+  adapters: { path: string; scale: number }[];
   /** `"llama"`, `"qwen3"`, … */
   architecture: string;
   /** The author's name for it, if the file has one. */

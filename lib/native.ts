@@ -113,7 +113,8 @@ export interface NativeCheckpoint {
     values?: Float32Array;
     /** Rows of a head whose halves are interleaved; 0: none. */
     interleave: number;
-    /** To each weight. */
+    /** Each weight is multiplied with this, and then that is added. */
+    multiply: number;
     add: number;
   }[];
 }
@@ -168,6 +169,8 @@ export interface NativeEngineOptions {
   checkpoint?: NativeCheckpoint;
   /** Quantize the weights while they are loaded. */
   quantize?: NativeRecipe;
+  /** LoRA adapters (GGUF) of the whole model, and by how much they count. */
+  adapters: [path: string, scale: number][];
   /** The weights are converted on their way into memory; with either of the two. */
   streamed: boolean;
   /** -1: all. */

@@ -1,17 +1,14 @@
 import { checkLoad } from "./check-load.js";
-import { inspectGguf } from "./gguf/inspect-gguf.js";
 import { withPlanning } from "./isolation/with-planning.js";
 import type { LoadOptions } from "./load-options.js";
 import { invalidOption, toPath } from "./options.js";
-import type { Demand } from "./placement/fit.js";
+import { countExtras } from "./placement/extras.js";
 import { Placer } from "./placement/placer.js";
 import { openLoad, toPlan } from "./model-source.js";
 import type { Plan } from "./placement/plan.js";
 
 /** What is to be loaded, as for `loadModel()`, and what comes with it. */
 export interface PlanOptions extends Omit<LoadOptions, "onProgress" | "signal" | "seed"> {
-  /** Paths of LoRA adapters (GGUF), whose weights are counted where those of the model are. */
-  adapters?: (string | URL)[];
   /** Path of an image or audio projector (GGUF), whose weights are counted on the first GPU. */
   mmproj?: string | URL;
 }
@@ -32,42 +29,25 @@ export async function planModel(
   model: string | URL | Uint8Array | Uint8Array[],
   options: PlanOptions = {},
 ): Promise<Plan> {
-  const { adapters = [], mmproj, ...load } = asObject(options);
-  if (!Array.isArray(adapters)) throw invalidOption("adapters", adapters, "an array of paths");
+  const { mmproj, ...load } = asObject(options);
   const headers = model instanceof Uint8Array ? [model] : Array.isArray(model) ? model : undefined;
   if (headers && !(headers.length > 0 && headers.every((header) => header instanceof Uint8Array))) {
     throw invalidOption("model", model, "a path, or the first bytes of each of its files as Uint8Array");
   }
   const checked = checkLoad(headers ? "header" : model, load);
-  const adapterBytes = await sum(adapters.map((path, i) => weightBytes(path, `adapters[${i}]`)));
-  const projectorBytes = mmproj === undefined ? 0 : await weightBytes(mmproj, "mmproj");
-  if (projectorBytes > 0) {
+  const paths = checked.native.adapters.map(([path]) => path);
+  const extra = await countExtras(paths, mmproj === undefined ? undefined : toPath(mmproj, "mmproj"));
+  if (mmproj !== undefined) {
     checked.notes.push("The projector's buffers for intermediate results are not counted: they depend on the images.");
   }
   const opened = headers ? undefined : await openLoad(checked);
   const source = opened ? toPlan(opened.source) : (headers ?? []);
   return withPlanning(checked, async (planning) => {
-    const placer = new Placer(source, opened ?? checked, planning);
-    return (await placer.place((demand) => addExtras(demand, adapterBytes, projectorBytes))).plan;
+    return (await new Placer(source, opened ?? checked, planning, extra).place()).plan;
   });
 }
 
 function asObject<T>(options: T): T {
   if (typeof options !== "object" || options === null) throw invalidOption("options", options, "an object");
   return options;
-}
-
-async function weightBytes(path: string | URL, option: string): Promise<number> {
-  return (await inspectGguf(toPath(path, option), { arrayLimit: 0 })).weightBytes;
-}
-
-async function sum(numbers: Promise<number>[]): Promise<number> {
-  return (await Promise.all(numbers)).reduce((a, b) => a + b, 0);
-}
-
-function addExtras({ devices }: Demand, adapterBytes: number, projectorBytes: number): void {
-  const all = devices.reduce((bytes, { weights }) => bytes + weights, 0);
-  for (const device of devices) device.weights += Math.ceil((adapterBytes * device.weights) / Math.max(all, 1));
-  const gpu = devices.find(({ backend }) => backend !== "CPU") ?? devices[0];
-  if (gpu) gpu.weights += projectorBytes;
 }

@@ -37,13 +37,32 @@ export function plotComparison(title: string, rows: readonly QuantizationRow[]):
     parts.push(line(LEFT, y(log), WIDTH - RIGHT, y(log), "#e5e7eb"));
     parts.push(text(LEFT - 8, y(log) + 4, log >= -3 ? String(10 ** log) : `1e${log}`, 'text-anchor="end"'));
   }
+  const labels = new Labels();
   for (const { type, bitsPerWeight, divergence } of points) {
     const [at, low] = [x(bitsPerWeight), Math.max(divergence.low, divergence.value / 10)];
+    const height = y(Math.log10(divergence.value));
     parts.push(line(at, y(Math.log10(low)), at, y(Math.log10(divergence.high)), "#93c5fd"));
-    parts.push(`<circle cx="${round(at)}" cy="${round(y(Math.log10(divergence.value)))}" r="4" fill="#2563eb"/>`);
-    parts.push(text(at + 7, y(Math.log10(divergence.value)) - 5, type, ""));
+    parts.push(`<circle cx="${round(at)}" cy="${round(height)}" r="4" fill="#2563eb"/>`);
+    const place = labels.place(at + 7, height - 5, type);
+    if (Math.abs(place - height) > 14) parts.push(line(at, height, at + 7, place - 4, "#9ca3af"));
+    parts.push(text(at + 7, place, type, ""));
   }
   return [...parts, "</svg>", ""].join("\n");
+}
+
+/** Puts labels where none is yet: as near as possible, above or below. */
+class Labels {
+  readonly #taken: { left: number; right: number; y: number }[] = [];
+
+  place(left: number, y: number, label: string): number {
+    const right = left + 7.5 * label.length;
+    const isFree = (place: number) =>
+      this.#taken.every((other) => other.left > right || other.right < left || Math.abs(other.y - place) >= 13);
+    const steps = Array.from({ length: 20 }, (_, i) => y + (i % 2 === 0 ? -1 : 1) * Math.ceil(i / 2) * 13);
+    const place = steps.find(isFree) ?? y;
+    this.#taken.push({ left, right, y: place });
+    return place;
+  }
 }
 
 const round = (value: number) => Math.round(value * 10) / 10;

@@ -7,7 +7,6 @@ import { given } from "./given.js";
 
 export interface PlanFlags extends PlacementFlags, Pick<LoadOptions, "parallel" | "batchSize"> {
   kvLayout?: "unified" | "split";
-  adapter?: string[];
   mmproj?: string;
   headroom?: number;
   leaveFree?: number;
@@ -15,12 +14,11 @@ export interface PlanFlags extends PlacementFlags, Pick<LoadOptions, "parallel" 
 }
 
 export async function plan(model: string, flags: PlanFlags): Promise<void> {
-  const { parallel, batchSize, kvLayout, adapter: adapters, mmproj, headroom, leaveFree, json } = flags;
+  const { parallel, batchSize, kvLayout, mmproj, headroom, leaveFree, json } = flags;
   const options: PlanOptions = given({
     ...placementOf(flags, kvLayout),
     parallel,
     batchSize,
-    adapters,
     mmproj,
     memory: given({ headroom, leaveFree }),
   });

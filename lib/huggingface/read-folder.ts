@@ -106,6 +106,7 @@ function toCheckpoint(metadata: readonly Entry[], tensors: readonly PlannedTenso
       pieces: sources.map(piece),
       ...(values && { values }),
       interleave,
+      multiply: 1,
       add,
     })),
     files,

@@ -23,6 +23,7 @@ export function draftOptions(options: NativeEngineOptions, kvCells: number): Nat
     valueType: "f16",
   };
   delete draft.quantize; // Only the model is.
+  draft.adapters = [];
   return draft;
 }
 

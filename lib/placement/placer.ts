@@ -27,8 +27,16 @@ export class Placer {
   readonly #planning: Planning;
   readonly #planner: Planner;
   readonly #draft: Planner | undefined;
+  readonly #extra: (demand: Demand) => void;
 
-  constructor(source: string | Uint8Array[], checked: CheckedLoad, planning: Planning) {
+  /** @param extra adds to each demand what else will be there */
+  constructor(
+    source: string | Uint8Array[],
+    checked: CheckedLoad,
+    planning: Planning,
+    extra: (demand: Demand) => void = () => undefined,
+  ) {
+    this.#extra = extra;
     this.#checked = checked;
     this.#planning = planning;
     this.#planner = planning.planner(source);
@@ -41,7 +49,7 @@ export class Placer {
    *
    * With `strict`, rejects with `BACKEND_UNAVAILABLE` or `OUT_OF_MEMORY` where something would fall back.
    */
-  async place(extra: (demand: Demand) => void = () => undefined): Promise<Placed> {
+  async place(): Promise<Placed> {
     const { wishes, notes: given } = this.#checked;
     const notes = [...given];
     const gpus = wishes.gpuLayers === 0 ? [] : await this.#chooseGpus(notes);
@@ -52,20 +60,15 @@ export class Placer {
       this.#complain(found, placed.plan);
       return placed;
     };
-    const attempt = await this.#placeOn(gpus, whyDevices(wishes, gpus), notes, extra);
+    const attempt = await this.#placeOn(gpus, whyDevices(wishes, gpus), notes);
     const none = attempt.placed.plan.gpuLayers === 0 && typeof wishes.gpuLayers !== "number";
     if (gpus.length === 0 || !none) return complain(attempt);
     // A GPU without a layer would still be used for large batches, and take memory for that.
     this.#fallBack(notes, "OUT_OF_MEMORY", `No layer fits ${names(gpus)}: all are on the CPU.`);
-    return complain(await this.#placeOn([], `no layer fits ${names(gpus)}`, notes, extra));
+    return complain(await this.#placeOn([], `no layer fits ${names(gpus)}`, notes));
   }
 
-  async #placeOn(
-    devices: NativeDevice[],
-    whyDevices: string,
-    notes: string[],
-    extra: (demand: Demand) => void,
-  ): Promise<Attempt> {
+  async #placeOn(devices: NativeDevice[], whyDevices: string, notes: string[]): Promise<Attempt> {
     const { wishes } = this.#checked;
     const options: NativeEngineOptions = {
       ...this.#checked.native,
@@ -77,11 +80,7 @@ export class Placer {
       mainDevice: devices.length === 0 ? 0 : mainDevice(wishes.mainDevice, devices),
       tensorSplit: tensorSplit(wishes, devices),
     };
-    const measure = async (choice: Choice) => {
-      const demand = await this.#measure({ ...options, ...choice });
-      extra(demand);
-      return demand;
-    };
+    const measure = (choice: Choice) => this.#measure({ ...options, ...choice });
     const found = await fit(measure, toWishes(wishes, options, devices), wishes.reserves, canMap(options));
     // What does not fit into memory has to stay in the file.
     if (found.paging && options.loadMode === "auto") options.loadMode = "mmap";
@@ -106,7 +105,9 @@ export class Placer {
       for (const memory of draft.devices) add(devices, this.#toDevice(memory));
       if (draft.refused !== undefined) demand.refused ??= draft.refused;
     }
-    return { ...demand, devices };
+    const whole = { ...demand, devices };
+    this.#extra(whole);
+    return whole;
   }
 
   #toDevice(memory: NativeDeviceMemory): DeviceDemand {

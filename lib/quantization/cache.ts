@@ -44,7 +44,7 @@ export async function fromQuantizeCache(
 /** Of the source, of the recipe with what is in its importance matrix, and of the release that wrote the file. */
 async function fileName(source: ModelSource, recipe: NativeRecipe): Promise<string> {
   const hash = createHash("sha256").update(version().llamaCpp);
-  hash.update(await fingerprint(source, { ...recipe, importanceMatrix: "" }));
+  hash.update(await fingerprint(source, { quantize: { ...recipe, importanceMatrix: "" } }));
   if (recipe.importanceMatrix !== "") hash.update(await readMatrix(recipe.importanceMatrix));
   const name = path.basename(source.path, ".gguf").replace(/-00001-of-\d{5}$/, "");
   return `${name}.${recipe.type}.${hash.digest("hex").slice(0, 16)}.gguf`;

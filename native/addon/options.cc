@@ -134,6 +134,17 @@ std::vector<TensorOverride> ReadOverrides(const Napi::Value& value) {
   return overrides;
 }
 
+std::vector<AdapterOptions> ReadAdapters(const Napi::Value& value) {
+  if (!value.IsArray()) ThrowWrongType("adapters", "an array");
+  const auto array = value.As<Napi::Array>();
+  std::vector<AdapterOptions> adapters;
+  for (uint32_t i = 0; i < array.Length(); ++i) {
+    const auto [path, scale] = ReadPair(array.Get(i), "adapters");
+    adapters.push_back({ReadString(path, "adapters"), static_cast<float>(ReadNumber(scale, "adapters"))});
+  }
+  return adapters;
+}
+
 std::vector<llama_logit_bias> ReadLogitBias(const Napi::Value& value) {
   if (!value.IsArray()) ThrowWrongType("logitBias", "an array");
   const auto array = value.As<Napi::Array>();
@@ -189,6 +200,7 @@ CheckpointTensor ReadCheckpointTensor(const Napi::Object& object, size_t files) 
   const Fields fields(object);
   CheckpointTensor tensor;
   tensor.interleave = fields.Int<uint32_t>("interleave");
+  tensor.multiply = fields.Float("multiply");
   tensor.add = fields.Float("add");
   if (fields.Has("values")) {
     const Napi::Value values = fields.Get("values");
@@ -286,6 +298,7 @@ EngineOptions ReadEngineOptions(const Napi::Object& object) {
   options.model.converted = fields.Bool("streamed");
   if (fields.Has("checkpoint")) options.checkpoint = ReadCheckpoint(fields.Get("checkpoint"));
   if (!options.model.converted && (options.recipe || options.checkpoint)) ThrowWrongType("streamed", "true");
+  options.adapters = ReadAdapters(fields.Get("adapters"));
   options.context_length = fields.Int<uint32_t>("contextLength");
   options.prefill_budget = fields.Int<uint32_t>("prefillBudget");
   options.max_queue = fields.Int<uint32_t>("maxQueue");

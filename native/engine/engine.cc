@@ -86,7 +86,7 @@ void Engine::Run() {
   try {
     // Before the model: the context must go first.
     const ModelPtr model = OpenModel();
-    Generator generator(options_, model.get(), outbox_, stopping_, OnProgress());
+    Generator generator(options_, model.get(), adapters_, outbox_, stopping_, OnProgress());
     std::vector<MemoryClaim> claims;
     for (const DeviceMemory& device : generator.Memory()) {
       claims.emplace_back(device.name, device.weights + device.kv_cache + device.compute);
@@ -126,6 +126,7 @@ std::function<bool(float)> Engine::OnProgress() {
 ModelPtr Engine::OpenModel() {
   header_ = options_.checkpoint ? CheckModelHeader(options_.checkpoint->header) : CheckModelFiles(options_.model.path);
   const auto note = [this](std::string text) { notes_.push_back(std::move(text)); };
+  for (const AdapterOptions& adapter : options_.adapters) CheckAdapter(adapter.path, *header_);
   options_.model.on_note = note;
   PrepareLoading(options_.model, *header_);
   if (options_.speculation.type == SpeculationOptions::Type::kDraft) {
@@ -144,6 +145,7 @@ ModelPtr Engine::OpenModel() {
     model = LoadModel(options_.model, OnProgress());
   }
   CheckCanGenerate(model.get());
+  adapters_ = Adapters(model.get(), options_.adapters);
   Complete(options_, model.get());
   return model;
 }

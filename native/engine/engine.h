@@ -67,6 +67,7 @@ class Engine {
   Outbox outbox_;
   std::atomic<bool> stopping_ = false;
   std::optional<GgufFile> header_;  // until it is reported
+  Adapters adapters_;               // the model's thread only, and the model's own
   std::vector<std::string> notes_;  // likewise
 
   mutable std::mutex mutex_;  // guards the next seven

@@ -5,8 +5,10 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <vector>
 
 #include "engine/speculator.h"
+#include "loading/adapter.h"
 #include "loading/loaded_model.h"
 #include "weights/checkpoint.h"
 #include "weights/recipe.h"
@@ -17,7 +19,8 @@ struct EngineOptions {
   ModelOptions model;
   std::shared_ptr<const Checkpoint> checkpoint;  // load this, and no file; model.path is what users know it by
   std::optional<Recipe> recipe;                  // quantize the weights while they are loaded
-  ContextOptions context;                        // cells 0: as many as context_length needs
+  std::vector<AdapterOptions> adapters;
+  ContextOptions context;       // cells 0: as many as context_length needs
   uint32_t context_length = 0;  // tokens of one request; 0: the model's own, at most max_default_context
   uint32_t max_default_context = 8192;
   uint32_t prefill_budget = 128;  // most prompt tokens of a step in which others are decoding

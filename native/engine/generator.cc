@@ -40,7 +40,7 @@ KvCacheOptions CacheOptions(const EngineOptions& options, bool cuttable) {
 
 }  // namespace
 
-Generator::Generator(const EngineOptions& options, llama_model* model, Outbox& outbox,
+Generator::Generator(const EngineOptions& options, llama_model* model, const Adapters& adapters, Outbox& outbox,
                      const std::atomic<bool>& stopping, const std::function<bool(float)>& on_progress)
     : options_(options),
       outbox_(outbox),
@@ -50,6 +50,7 @@ Generator::Generator(const EngineOptions& options, llama_model* model, Outbox& o
       cuttable_(CanCut(model)),
       context_(CreateContext(model, options.context)),
       cache_(context_.get(), CacheOptions(options, cuttable_)) {
+  adapters.Use(context_.get());
   // A step is given up when nobody wants its results any more.
   llama_set_abort_callback(
       context_.get(),

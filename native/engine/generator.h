@@ -39,8 +39,8 @@ class Generator {
  public:
   // `options` must be complete. Loads the draft model, if there is one. `stopping` ends a step that is being computed.
   // Throws what CreateContext and Speculator do.
-  Generator(const EngineOptions& options, llama_model* model, Outbox& outbox, const std::atomic<bool>& stopping,
-            const std::function<bool(float)>& on_progress);
+  Generator(const EngineOptions& options, llama_model* model, const Adapters& adapters, Outbox& outbox,
+            const std::atomic<bool>& stopping, const std::function<bool(float)>& on_progress);
   Generator(const Generator&) = delete;
   Generator& operator=(const Generator&) = delete;
 

@@ -124,7 +124,9 @@ class CheckpointRows : public RowSource {
     std::vector<uint8_t> elsewhere(from == to ? 0 : bytes);
     uint8_t* source = from == to ? target : elsewhere.data();
     ReadBytes(piece.place, place * row_bytes, std::span(source, bytes));
-    const std::vector<float> factors = piece.scales ? FactorsOf(*piece.scales, place) : std::vector<float>();
+    std::vector<float> factors;
+    if (piece.scales) factors = FactorsOf(*piece.scales, place);
+    if (tensor_.multiply != 1) factors.assign(columns_, tensor_.multiply);  // of adapters, which have no scales
     const WeightConversion how{.from = from, .to = to, .columns = columns_, .add = tensor_.add, .factors = factors};
     const WeightResult result = ConvertWeights(how, std::span(source, bytes), target);
     if (result.fault != WeightFault::kNone)

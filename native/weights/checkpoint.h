@@ -55,7 +55,8 @@ struct CheckpointTensor {
   // of the second half row 2 j + 1. Hugging Face rotates element j with element j + rows/2, GGUF's "llama" each pair of
   // neighbours. A vector has rows of one element then.
   size_t interleave = 0;
-  float add = 0;  // to each weight: norms of Gemma are stored less 1
+  float multiply = 1;  // each weight, before
+  float add = 0;       // is added: norms of Gemma are stored less 1
 };
 
 struct Checkpoint {

@@ -1,7 +1,7 @@
 // The options of `run` and `plan` that say where a model goes: one declaration, one reading.
 
 import { InvalidArgumentError, Option, type Command } from "commander";
-import type { KvCacheType, LoadOptions, SpeculativeOptions } from "../../load-options.js";
+import type { AdapterOptions, KvCacheType, LoadOptions, SpeculativeOptions } from "../../load-options.js";
 import { given } from "../given.js";
 import { parseNumber } from "../parse.js";
 
@@ -9,6 +9,7 @@ export interface PlacementFlags extends Pick<
   LoadOptions,
   "contextLength" | "gpuLayers" | "devices" | "splitMode" | "tensorSplit" | "cpuMoeLayers" | "speculative" | "quantize"
 > {
+  adapter?: AdapterOptions[];
   kvType?: KvCacheType;
   workers?: string[];
 }
@@ -40,12 +41,22 @@ export function addPlacement(command: Command): Command {
     )
     .option("--workers <host:port...>", "machines that run `coldstart worker`, to put layers on")
     .option("--quantize <type>", "quantize the weights while they are loaded: Q4_K_M, …")
+    .option(
+      "--adapter <path[=scale]...>",
+      "LoRA adapters (GGUF), and by how much they count",
+      (value: string, all?: AdapterOptions[]) => [...(all ?? []), parseAdapter(value)],
+    )
     .option("--kv-type <type>", "of the KV cache's keys and values: f16, q8_0, …")
     .addOption(
       new Option("--speculative <kind>", "guess tokens and check them: lookup, mtp, draft:<path of a model>").argParser(
         parseSpeculative,
       ),
     );
+}
+
+function parseAdapter(value: string): AdapterOptions {
+  const [, path, scale] = /^(.+)=([-+.\d]+)$/.exec(value) ?? [];
+  return path === undefined || scale === undefined ? { path: value } : { path, scale: parseNumber(scale) };
 }
 
 function parseSpeculative(value: string): SpeculativeOptions {
@@ -58,7 +69,7 @@ function parseSpeculative(value: string): SpeculativeOptions {
 export function placementOf(
   flags: PlacementFlags,
   kvLayout?: "unified" | "split",
-): Pick<LoadOptions, Exclude<keyof PlacementFlags, "kvType"> | "kvCache"> {
+): Pick<LoadOptions, Exclude<keyof PlacementFlags, "kvType" | "adapter"> | "adapters" | "kvCache"> {
   const {
     contextLength,
     gpuLayers,
@@ -70,6 +81,7 @@ export function placementOf(
     kvType,
     speculative,
     quantize,
+    adapter: adapters,
   } = flags;
   return given({
     contextLength,
@@ -81,6 +93,7 @@ export function placementOf(
     workers,
     speculative,
     quantize,
+    adapters,
     kvCache: given({ keyType: kvType, valueType: kvType, layout: kvLayout }),
   });
 }
