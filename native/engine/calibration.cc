@@ -139,7 +139,8 @@ void Calibration::Observe(const ggml_tensor& product) {
     }
     for (float& count : squares.counts) count += static_cast<float>(ggml_nrows(&input) / matrices);
   }
-  if (std::all_of(squares.sums.begin(), squares.sums.end(), [](float sum) { return std::isfinite(sum); })) return;
+  const auto is_finite = [](float sum) { return std::isfinite(sum); };
+  if (std::all_of(squares.sums.begin(), squares.sums.end(), is_finite)) return;
   throw Error(ErrorCode::kNumericError, "What " + name + " is multiplied with is NaN or infinite.",
               "The weights may be damaged (load with checkTensors: true to look for NaN), or the model overflows in "
               "this precision.",
