@@ -80,6 +80,9 @@ function writeLlama(folder: string, { width = 256, feedForward = 512, layers = 2
   return writeFolder(folder, { config, reference: { tensors } as TestFamily["reference"] });
 }
 
+const coldstart = (...args: string[]) =>
+  spawnSync(process.execPath, [path.join(root, "dist/cli/main.js"), ...args], { encoding: "utf8" });
+
 const generate = async (model: Model) => {
   const { tokens, logprobs } = await model.generate(PROMPT, { maxTokens: 12, temperature: 0, logprobs: 5 }).result;
   return { tokens, logprobs };
@@ -109,6 +112,9 @@ describe("loadModel(folder)", function () {
       assert.ok(quantized.bytes < quantized.sourceBytes);
       const afterwards = await generateWith(folder.path("direct.gguf"), { loadMode: "copy" });
       assert.deepEqual(await generateWith(checkpoint, { quantize: "Q8_0" }), afterwards);
+      const run = coldstart("run", checkpoint, "--quantize", "Q4_K_M", "-p", "One day,", "-n", "4", "-q");
+      assert.equal(run.status, 0, run.stderr);
+      assert.ok(run.stdout.startsWith("One day,"));
     });
   }
 
@@ -253,8 +259,6 @@ describe("loadModel(folder)", function () {
 
   it("is what coldstart run, plan and quantize take", () => {
     const checkpoint = writeLlama(folder.path("Tiny-Llama"));
-    const coldstart = (...args: string[]) =>
-      spawnSync(process.execPath, [path.join(root, "dist/cli/main.js"), ...args], { encoding: "utf8" });
     const run = coldstart("run", checkpoint, "--quantize", "Q4_K_M", "-p", "One day,", "-n", "4", "-q");
     assert.equal(run.status, 0, run.stderr);
     assert.ok(run.stdout.startsWith("One day,"));
