@@ -13,6 +13,7 @@
 #include "base/error.h"
 #include "ggml-backend.h"
 #include "loading/nameless_file.h"
+#include "weights/gpu_quantizer.h"
 #include "weights/row_workers.h"
 
 namespace coldstart {
@@ -64,7 +65,7 @@ struct Stage {
 // there when Wait returns.
 class Filler {
  public:
-  Filler(const Conversion& conversion, size_t threads) : workers_(threads) {
+  Filler(const Conversion& conversion, size_t threads, GpuQuantizer* gpu) : workers_(threads, gpu) {
     for (const ConvertedTensor& tensor : conversion.tensors()) {
       tensors_.emplace(tensor.name, &tensor);
       total_ += tensor.SourceBytes();
@@ -133,15 +134,28 @@ class Filler {
   RowWorkers workers_;  // last: its threads use the others
 };
 
+// What quantizes instead of the CPU, where the model uses a GPU of NVIDIA's and there is something for it.
+std::unique_ptr<GpuQuantizer> FindGpu(const ModelOptions& options, const Conversion& conversion, size_t threads) {
+  const auto is_cuda = [](const std::string& name) { return name.starts_with("CUDA"); };
+  const auto changes = [](const ConvertedTensor& tensor) { return tensor.from != tensor.to; };
+  if (std::none_of(options.devices.begin(), options.devices.end(), is_cuda)) return nullptr;
+  if (std::none_of(conversion.tensors().begin(), conversion.tensors().end(), changes)) return nullptr;
+  std::string why;
+  std::unique_ptr<GpuQuantizer> gpu = GpuQuantizer::Create(threads, &why);
+  if (gpu == nullptr) options.on_note("Quantized on the CPU: " + why + ".");
+  return gpu;
+}
+
 }  // namespace
 
 ModelPtr LoadConverted(const ModelOptions& options, const Conversion& conversion, size_t threads,
                        const std::function<bool(float)>& on_progress) {
   const ConvertedFile& file = conversion.files()[0];
   const FilePtr header = NamelessFile(file.header, file.size);
+  const std::unique_ptr<GpuQuantizer> gpu = FindGpu(options, conversion, threads);
   // Outlives the filler's threads: they write into it.
   ModelPtr model;
-  Filler filler(conversion, threads);
+  Filler filler(conversion, threads, gpu.get());
   model = LoadFilled(options, header.get(), [&](ggml_tensor* tensor) {
     filler.Report(on_progress);
     filler.Fill(tensor);

@@ -89,6 +89,17 @@ describe("gpuSampling", () => {
     return model.status().gpuSampled;
   }
 
+  it("leaves all logits to texts that are scored, beside generations", async () => {
+    const text = " girl named Ivy. She loved to play with her green bell.";
+    const alone = await copied.score(text, { given: PROMPTS[0]! });
+    const [score, ...generated] = await Promise.all([
+      selected.score(text, { given: PROMPTS[0]! }),
+      ...PROMPTS.map((prompt) => selected.generate(prompt, { maxTokens: 20, seed: 1 }).result),
+    ]);
+    score.logprobs.forEach((logprob, i) => assert.ok(Math.abs(logprob - alone.logprobs[i]!) < 2e-2, `${i}`));
+    assert.ok(generated.every(({ tokens }) => tokens.length > 0));
+  });
+
   it("is off unless asked for, and placement says so", () => {
     assert.deepEqual([copied.placement.gpuSampling, selected.placement.gpuSampling], [false, true]);
     assert.deepEqual(selected.placement.notes, []);
