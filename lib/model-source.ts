@@ -1,6 +1,7 @@
 // Where a model comes from: GGUF files, or a folder in Hugging Face's layout.
 
 import { stat } from "node:fs/promises";
+import { join } from "node:path";
 import type { CheckedLoad } from "./check-load.js";
 import { readFolder } from "./huggingface/read-folder.js";
 import type { NativeCheckpoint } from "./native.js";
@@ -20,13 +21,13 @@ export interface OpenedLoad extends CheckedLoad {
   source: ModelSource;
 }
 
-/** Reads what a folder says of its model; of files nothing. Rejects as `readFolder()`. */
+/** Reads what a folder with a config.json says of its model; of files nothing. Rejects as `readFolder()`. */
 export async function openSource(path: string): Promise<ModelSource> {
-  const isFolder = await stat(path).then(
-    (found) => found.isDirectory(),
-    () => false, // Whoever reads it says what is wrong.
+  const isModel = await stat(join(path, "config.json")).then(
+    (found) => found.isFile(),
+    () => false, // Whoever reads it as a file says what is wrong.
   );
-  if (!isFolder) return { path };
+  if (!isModel) return { path };
   const { checkpoint, notes } = await readFolder(path, "auto");
   return { path, checkpoint, notes: notes.rounded };
 }

@@ -223,8 +223,8 @@ describe("loadModel(folder)", function () {
     for (const quantize of ["Q8_0", "F16"] as const)
       await refuses(nan, "INVALID_CHECKPOINT", /The weight \d+ of the tensor \S+ is NaN or infinite/, { quantize });
     mkdirSync(folder.path("empty"));
-    await assert.rejects(loadModel(folder.path("empty")), coldstartError("INVALID_CHECKPOINT", /has no config.json/));
-    await assert.rejects(planModel(folder.path("empty")), coldstartError("INVALID_CHECKPOINT", /has no config.json/));
+    await assert.rejects(loadModel(folder.path("empty")), coldstartError("MODEL_NOT_FOUND", /is a directory/));
+    await assert.rejects(planModel(folder.path("empty")), coldstartError("MODEL_NOT_FOUND", /is a directory/));
     const within = quantizeModel(writeFolder(folder.path("good"), family), shard(folder.path("good")), {
       type: "Q8_0",
     });

@@ -22,6 +22,7 @@ describe("loadModel", () => {
       const { metadata, ...facts } = info;
       assert.deepEqual(facts, {
         path: TINY_STORIES,
+        adapters: [],
         architecture: "llama",
         name: "coldstart tiny-stories",
         description: "llama ?B all F32",
