@@ -2,6 +2,7 @@
 
 import type { NativeRequest } from "./native.js";
 import { invalidOption, OptionReader } from "./options.js";
+import { grammarOf, type ResponseFormat } from "./structured/response-format.js";
 
 /** The largest seed. 2^32 - 1 means "random" to llama.cpp. */
 const MAX_SEED = 2 ** 32 - 2;
@@ -73,6 +74,8 @@ export interface GenerateOptions {
   logitBias?: Record<number, number> | Map<number, number>;
   /** A GBNF grammar that the answer must follow; its start is the rule `root`. */
   grammar?: string;
+  /** The answer is JSON, as a schema says; not with `grammar`. `generation.json()` reads it. */
+  responseFormat?: ResponseFormat;
   /** Strings that end the answer; they are not part of it. */
   stop?: string | string[];
   /** 0 to 2^32 - 2. The same request with the same seed gives the same tokens. Default: from the model's `seed`, or random; the result says which. */
@@ -87,7 +90,7 @@ export interface GenerateOptions {
 
 const NAMES = [
   "maxTokens", "overflow", "priority", "temperature", "topK", "topP", "minP", "typicalP", "xtc", "dry", "mirostat", "repeatPenalty",
-  "frequencyPenalty", "presencePenalty", "penaltyLastTokens", "logitBias", "grammar", "stop", "seed", "logprobs",
+  "frequencyPenalty", "presencePenalty", "penaltyLastTokens", "logitBias", "grammar", "responseFormat", "stop", "seed", "logprobs",
   "parseSpecial", "signal",
 ] as const satisfies readonly (keyof GenerateOptions)[]; // prettier-ignore
 
@@ -149,7 +152,7 @@ export function checkGenerate(
       presencePenalty: read.number("presencePenalty", { min: -100, max: 100 }, 0),
       penaltyLastTokens: read.integer("penaltyLastTokens", 0, contextLength, Math.min(64, contextLength)),
       logitBias: checkLogitBias(read.raw("logitBias")),
-      grammar: read.string("grammar", ""),
+      grammar: grammarOf(read.raw("responseFormat"), read.string("grammar", "")),
       seed: read.integer("seed", 0, MAX_SEED, undefined) ?? nextSeed(),
       logprobs: checkLogprobs(read.raw("logprobs")),
     },

@@ -125,6 +125,28 @@ export class Generation implements AsyncIterable<GenerationChunk> {
     return (await this.result).text;
   }
 
+  /**
+   * The whole text, read as JSON: with `responseFormat`. Rejects with `INCOMPLETE_ANSWER` when it ended before the JSON did (by
+   * `maxTokens`, a full context, a stop string, or aborted), and when the text is no JSON.
+   */
+  async json<T = unknown>(): Promise<T> {
+    const { text, finishReason, usage } = await this.result;
+    try {
+      return JSON.parse(text) as T;
+    } catch (cause) {
+      throw new ColdstartError(
+        "INCOMPLETE_ANSWER",
+        `The answer of ${usage.completionTokens} tokens is no whole JSON (finishReason ${finishReason}).`,
+        {
+          remedy:
+            finishReason === "length" ? "Give more maxTokens." : "Look at the text in details, and set responseFormat.",
+          details: { text, finishReason },
+          cause,
+        },
+      );
+    }
+  }
+
   /** The chunks as a web stream; cancelling the stream cancels the generation. */
   readable(): ReadableStream<GenerationChunk> {
     const iterator = this[Symbol.asyncIterator]();

@@ -68,5 +68,7 @@ export {
 export type { QuantizationRecipe } from "./quantization/recipe.js";
 export type { QuantizationType } from "./quantization/types.js";
 export type { Score, ScoreOptions } from "./score.js";
+export type { JsonSchema } from "./structured/json-schema.js";
+export type { ResponseFormat, StandardJsonSchema } from "./structured/response-format.js";
 export { Session } from "./session.js";
 export { version, type Versions } from "./version.js";

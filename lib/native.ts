@@ -503,6 +503,8 @@ export interface NativeAddon {
   Planner: new (source: string | Uint8Array[]) => NativePlanner;
   /** The mixtures that llama.cpp knows. */
   fileTypes(): string[];
+  /** GBNF for JSON that fits a schema (JSON as well). Throws `INVALID_OPTION`. */
+  grammarOfSchema(schema: string): string;
   inspectGguf(path: string, arrayLimit: number): Promise<InspectedGguf>;
   /** Of a file's first bytes, which the caller leaves alone until then; a number is how many of them are needed to go on. */
   inspectGgufPrefix(bytes: Uint8Array, fileSize: number, arrayLimit: number): Promise<InspectedGguf | number>;

@@ -2,6 +2,7 @@
 #include <napi.h>
 
 #include "addon/bandwidth.h"
+#include "addon/chat.h"
 #include "addon/conversion_object.h"
 #include "addon/engine_object.h"
 #include "addon/errors.h"
@@ -25,6 +26,7 @@ Napi::Object Init(Napi::Env env, Napi::Object exports) {
   exports.Set("findInvalidWeight", Napi::Function::New<FindInvalidWeight>(env, "findInvalidWeight"));
   exports.Set("forgetFile", Napi::Function::New<ForgetFile>(env, "forgetFile"));
   exports.Set("ggufLayout", Napi::Function::New<ReadGgufLayout>(env, "ggufLayout"));
+  exports.Set("grammarOfSchema", Napi::Function::New<GrammarOfSchema>(env, "grammarOfSchema"));
   exports.Set("inspectGguf", Napi::Function::New<InspectGguf>(env, "inspectGguf"));
   exports.Set("inspectGgufPrefix", Napi::Function::New<InspectGgufPrefix>(env, "inspectGgufPrefix"));
   exports.Set("listDevices", Napi::Function::New<ListDevices>(env, "listDevices"));
