@@ -27,7 +27,7 @@ describe("evaluate(): perplexity", () => {
       for (const chunkLength of [64, 101]) {
         const size = String(chunkLength);
         const args = ["-m", file, "-f", folder.path("text"), "-c", size, "-b", size, "-t", "1"];
-        const said = await runTool("llama-perplexity", args);
+        const said = await runTool("llama-perplexity", args, /PPL = [\d.]+ \+\/- [\d.]+/);
         const result: PerplexityResult = await withModel({ path: file }, (model) =>
           evaluate(model, { type: "perplexity", text, chunkLength }),
         );
@@ -71,7 +71,11 @@ describe("evaluate(): perplexity", () => {
       folder.path("logits"),
     ];
     await runTool("llama-perplexity", ["-m", folder.path("base.gguf"), ...common]);
-    const said = await runTool("llama-perplexity", ["-m", folder.path("model.gguf"), ...common, "--kl-divergence"]);
+    const said = await runTool(
+      "llama-perplexity",
+      ["-m", folder.path("model.gguf"), ...common, "--kl-divergence"],
+      /Same top p:/,
+    );
 
     const result = await withModel({ path: folder.path("base.gguf") }, (base) =>
       withModel({ path: folder.path("model.gguf") }, (model) =>

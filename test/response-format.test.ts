@@ -89,6 +89,23 @@ describe("responseFormat", function () {
     });
   });
 
+  it("takes no bytes for characters that are none", async () => {
+    await withModel({ contextLength: 64, parallel: 4 }, async (model) => {
+      const options: GenerateOptions = {
+        grammar: "root ::= [^\\x00-\\x7F]{6}",
+        temperature: 50,
+        topK: 0,
+        topP: 1,
+        minP: 0,
+      };
+      const texts = await Promise.all(
+        Array.from({ length: 100 }, (_, seed) => model.generate(PROMPT, { ...options, seed }).text()),
+      );
+      for (const text of texts)
+        assert.ok(Array.from(text).length === 6 && !text.includes("\uFFFD"), JSON.stringify(text));
+    });
+  });
+
   it("follows references, also to what they are in", async () => {
     const schema = {
       $defs: {
