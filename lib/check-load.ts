@@ -250,6 +250,7 @@ function checkEngineOptions(path: string, read: OptionReader): NativeEngineOptio
     spillDirectory: checkDirectory(spill.string("directory", "")),
     prefixCache: read.boolean("prefixCache", true),
     deterministic,
+    scores: true,
     batchSize: read.integer("batchSize", 1, 65_536, 512),
     prefillBudget: read.integer("prefillBudget", 1, 65_536, 128),
     parallel,

@@ -200,6 +200,8 @@ export interface NativeEngineOptions {
   spillDirectory: string;
   prefixCache: boolean;
   deterministic: boolean;
+  /** Texts can be scored: a draft model's are not. */
+  scores: boolean;
   batchSize: number;
   prefillBudget: number;
   parallel: number;

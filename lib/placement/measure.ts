@@ -12,6 +12,7 @@ export function draftOptions(options: NativeEngineOptions, kvCells: number): Nat
     speculation: "none",
     gpuLayers: options.draftGpuLayers,
     gpuSampling: false,
+    scores: false,
     splitMode: "layer",
     mainDevice: 0,
     tensorSplit: [],

@@ -306,6 +306,7 @@ EngineOptions ReadEngineOptions(const Napi::Object& object) {
   options.spill_bytes = fields.Int<uint64_t>("spillBytes");
   options.spill_directory = fields.String("spillDirectory");
   options.deterministic = fields.Bool("deterministic");
+  options.scores = fields.Bool("scores");
   options.adapt_threads = fields.Bool("adaptThreads");
   const std::string speculation = fields.String("speculation");
   if (speculation != "none") {

@@ -21,7 +21,7 @@ void Complete(EngineOptions& options, const llama_model* model) {
   const auto vocabulary = static_cast<uint32_t>(llama_vocab_n_tokens(llama_model_get_vocab(model)));
   const auto scored = std::max(1u, kScoredBytes / static_cast<uint32_t>(sizeof(float)) / std::max(1u, vocabulary));
   context.outputs = context.parallel + (guesses ? kMaxGuesses : 0);
-  context.outputs = std::max(context.outputs, std::min(scored, context.batch_size));
+  if (options.scores) context.outputs = std::max(context.outputs, std::min(scored, context.batch_size));
   if (guesses) context.batch_size = std::max(context.batch_size, std::min(context.outputs + 1, context.cells));
   if (options.speculation.type == SpeculationOptions::Type::kMtp) {
     // No guess is longer than the context; and llama.cpp asserts that a step takes more than what can be taken back.

@@ -33,6 +33,7 @@ struct EngineOptions {
   // Use fewer than context.threads threads while others need the cores.
   bool adapt_threads = false;
   SpeculationOptions speculation;
+  bool scores = true;  // texts can be scored: logits of many of their tokens in one step
 };
 
 // Most guessed tokens of one step, over all requests: logits of each are computed.
