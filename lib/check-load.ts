@@ -252,7 +252,7 @@ function checkEngineOptions(path: string, read: OptionReader): NativeEngineOptio
     deterministic,
     scores: true,
     batchSize: read.integer("batchSize", 1, 65_536, 512),
-    prefillBudget: read.integer("prefillBudget", 1, 65_536, 128),
+    prefillBudget: read.integer("prefillBudget", 1, 65_536, 0),
     parallel,
     maxQueue: read.integer("maxQueue", 0, INT32_MAX, 1024),
     threads: adaptThreads ? defaultThreads() : read.integer("threads", 1, 512, 1),

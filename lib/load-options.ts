@@ -110,7 +110,9 @@ export interface LoadOptions {
   threads?: number | "auto";
   /** Most tokens computed in one step. Default 512. */
   batchSize?: number;
-  /** Most prompt tokens computed in a step in which other generations get a token. Default 128. */
+  /**
+   * Most prompt tokens computed in a step in which other generations get a token. Default 128; with all layers on GPUs `batchSize`.
+   */
   prefillBudget?: number;
   /** Most generations at the same time, 1 to 254; more wait their turn. Default: 8, or as many as memory allows. */
   parallel?: number;

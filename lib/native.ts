@@ -203,6 +203,7 @@ export interface NativeEngineOptions {
   /** Texts can be scored: a draft model's are not. */
   scores: boolean;
   batchSize: number;
+  /** 0: by where the layers are. */
   prefillBudget: number;
   parallel: number;
   maxQueue: number;

@@ -13,6 +13,8 @@ import { toDevicePlan, type DevicePlan, type Plan } from "./plan.js";
 import type { Planning, Planner } from "./planning.js";
 import { whyContext, whyDevices, whyLayers } from "./reasons.js";
 
+const CPU_PREFILL_BUDGET = 128;
+
 /** A plan, and the engine's options that carry it out. */
 export interface Placed {
   native: NativeEngineOptions;
@@ -88,6 +90,9 @@ export class Placer {
     const plan = toPlan(found, options, wishes, contextLength, notes);
     plan.reasons.devices = whyDevices;
     const native = { ...options, ...found.choice, contextLength };
+    // A CPU computes a few tokens at the price of each, a GPU many at the price of one.
+    if (native.prefillBudget === 0)
+      native.prefillBudget = plan.gpuLayers < plan.layers ? CPU_PREFILL_BUDGET : options.batchSize;
     return { found, placed: { native, plan, refused: found.demand.refused } };
   }
 
