@@ -9,6 +9,7 @@
  * | `UNSUPPORTED_MODEL` | the file is sound, and this version cannot run what is in it |
  * | `INVALID_OPTION` | an option has a wrong name, type or value |
  * | `INVALID_GRAMMAR` | the grammar cannot be parsed or satisfied |
+ * | `CHAT_TEMPLATE_FAILED` | the chat template is wrong, or does not take the messages |
  * | `INCOMPLETE_ANSWER` | an answer that was to be read as JSON is not a whole one |
  * | `CONTEXT_OVERFLOW` | prompt and `maxTokens` do not fit the context length |
  * | `INVALID_SNAPSHOT` | a saved session is damaged, or of another model, version or KV cache |
@@ -35,6 +36,7 @@ export type ErrorCode =
   | "UNSUPPORTED_MODEL"
   | "INVALID_OPTION"
   | "INVALID_GRAMMAR"
+  | "CHAT_TEMPLATE_FAILED"
   | "INCOMPLETE_ANSWER"
   | "CONTEXT_OVERFLOW"
   | "INVALID_SNAPSHOT"

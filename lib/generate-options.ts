@@ -2,13 +2,14 @@
 
 import type { NativeRequest } from "./native.js";
 import { invalidOption, OptionReader } from "./options.js";
-import { grammarOf, type ResponseFormat } from "./structured/response-format.js";
+import { checkFormat, type ResponseFormat } from "./structured/response-format.js";
+import type { CheckedSchema } from "./structured/schema.js";
 
 /** The largest seed. 2^32 - 1 means "random" to llama.cpp. */
 const MAX_SEED = 2 ** 32 - 2;
 const INT32_MAX = 2 ** 31 - 1;
 
-export interface GenerateOptions {
+export interface GenerateOptions<T = unknown> {
   /** Most tokens to generate. Default: as many as the context still holds. */
   maxTokens?: number;
   /**
@@ -74,8 +75,8 @@ export interface GenerateOptions {
   logitBias?: Record<number, number> | Map<number, number>;
   /** A GBNF grammar that the answer must follow; its start is the rule `root`. */
   grammar?: string;
-  /** The answer is JSON, as a schema says; not with `grammar`. `generation.json()` reads it. */
-  responseFormat?: ResponseFormat;
+  /** What the answer is: JSON as a schema says, or what a pattern matches; not with `grammar`. `json()` reads it. */
+  responseFormat?: ResponseFormat<T>;
   /** Strings that end the answer; they are not part of it. */
   stop?: string | string[];
   /** 0 to 2^32 - 2. The same request with the same seed gives the same tokens. Default: from the model's `seed`, or random; the result says which. */
@@ -100,6 +101,9 @@ export type Prompt = string | readonly number[] | Int32Array;
 export interface CheckedRequest {
   request: Omit<NativeRequest, "id">;
   signal: AbortSignal | undefined;
+  /** JSON: what the answer has to fit. */
+  schema?: string | undefined;
+  validate?: CheckedSchema["validate"] | undefined;
 }
 
 /**
@@ -118,9 +122,13 @@ export function checkGenerate(
   const mirostat = read.nested("mirostat", ["version", "tau", "eta"]);
   const maxTokens = read.integer("maxTokens", 1, INT32_MAX, undefined);
 
+  const { grammar, schema, validate } = checkFormat(read.raw("responseFormat"), read.string("grammar", ""));
+
   const signal = read.signal();
   return {
     signal,
+    schema,
+    validate,
     request: {
       cancelled: signal?.aborted ?? false,
       history: new Int32Array(),
@@ -152,7 +160,7 @@ export function checkGenerate(
       presencePenalty: read.number("presencePenalty", { min: -100, max: 100 }, 0),
       penaltyLastTokens: read.integer("penaltyLastTokens", 0, contextLength, Math.min(64, contextLength)),
       logitBias: checkLogitBias(read.raw("logitBias")),
-      grammar: grammarOf(read.raw("responseFormat"), read.string("grammar", "")),
+      grammar,
       seed: read.integer("seed", 0, MAX_SEED, undefined) ?? nextSeed(),
       logprobs: checkLogprobs(read.raw("logprobs")),
     },

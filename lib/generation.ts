@@ -1,8 +1,10 @@
 import type { Engine } from "./engine.js";
 import { withResolvers } from "./engine.js";
-import { ColdstartError } from "./errors.js";
+import type { ColdstartError } from "./errors.js";
 import type { CheckedRequest } from "./generate-options.js";
+import { Inbox } from "./inbox.js";
 import type { NativeChunk, NativeFinished } from "./native.js";
+import { readJson } from "./structured/schema.js";
 
 /** How likely the model found a token: natural logarithms, of its own distribution before any sampling option. */
 export interface TokenLogprob {
@@ -76,11 +78,12 @@ export interface GenerationResult {
  * It runs at its own speed whether or not it is read; chunks that wait to be read are merged, so that a slow reader gets
  * larger ones and no more than the text itself is kept. It can be read once. Leaving a `for await` loop early cancels it.
  */
-export class Generation implements AsyncIterable<GenerationChunk> {
+export class Generation<T = unknown> implements AsyncIterable<GenerationChunk> {
   /** Settles at the end. Rejects with a {@link ColdstartError} (`CONTEXT_OVERFLOW`, `NUMERIC_ERROR`, `DISPOSED`, …). */
   readonly result: Promise<GenerationResult>;
 
   readonly #settled = withResolvers<GenerationResult>();
+  readonly #validate: CheckedRequest["validate"];
   readonly #seed: number;
   readonly #signal: AbortSignal | undefined;
   readonly #cancel: () => void;
@@ -88,19 +91,16 @@ export class Generation implements AsyncIterable<GenerationChunk> {
   readonly #texts: string[] = [];
   readonly #tokens: number[] = [];
   #logprobs: TokenLogprob[] | undefined;
-  #unread: GenerationChunk | undefined;
-  #ended = false;
-  #error: ColdstartError | undefined;
-  #isRead = false;
-  #wakeReader: (() => void) | undefined;
+  readonly #inbox = new Inbox<GenerationChunk>("generation", mergeChunks, () => this.cancel());
 
   /** @internal Use `model.generate()`. */
   constructor(
     engine: Engine,
-    { request, signal }: CheckedRequest,
+    { request, signal, validate }: CheckedRequest,
     atEnd?: (finished: NativeFinished | undefined) => void,
   ) {
     this.#atEnd = atEnd;
+    this.#validate = validate;
     this.result = this.#settled.promise;
     this.#seed = request.seed;
     this.#signal = signal;
@@ -127,78 +127,28 @@ export class Generation implements AsyncIterable<GenerationChunk> {
 
   /**
    * The whole text, read as JSON: with `responseFormat`. Rejects with `INCOMPLETE_ANSWER` when it ended before the JSON did (by
-   * `maxTokens`, a full context, a stop string, or aborted), and when the text is no JSON.
+   * `maxTokens`, a full context, a stop string, or aborted), when the text is no JSON, and when a schema of Zod or another library
+   * does not take it.
    */
-  async json<T = unknown>(): Promise<T> {
+  async json(): Promise<T> {
     const { text, finishReason, usage } = await this.result;
-    try {
-      return JSON.parse(text) as T;
-    } catch (cause) {
-      throw new ColdstartError(
-        "INCOMPLETE_ANSWER",
-        `The answer of ${usage.completionTokens} tokens is no whole JSON (finishReason ${finishReason}).`,
-        {
-          remedy:
-            finishReason === "length" ? "Give more maxTokens." : "Look at the text in details, and set responseFormat.",
-          details: { text, finishReason },
-          cause,
-        },
-      );
-    }
+    return (await readJson({ text, finishReason, completionTokens: usage.completionTokens }, this.#validate)) as T;
   }
 
   /** The chunks as a web stream; cancelling the stream cancels the generation. */
   readable(): ReadableStream<GenerationChunk> {
-    const iterator = this[Symbol.asyncIterator]();
-    return new ReadableStream<GenerationChunk>({
-      async pull(controller) {
-        const { value, done } = await iterator.next();
-        if (done) controller.close();
-        else controller.enqueue(value);
-      },
-      async cancel() {
-        await iterator.return?.();
-      },
-    });
+    return this.#inbox.readable();
   }
 
   [Symbol.asyncIterator](): AsyncIterator<GenerationChunk, undefined> {
-    if (this.#isRead) {
-      throw new ColdstartError("INVALID_OPTION", "This generation is read a second time.", {
-        remedy: "Read it once, and use its result for the whole text.",
-      });
-    }
-    this.#isRead = true;
-    return {
-      next: async () => {
-        while (this.#unread === undefined && !this.#ended) {
-          await new Promise<void>((resolve) => (this.#wakeReader = resolve));
-        }
-        const chunk = this.#unread;
-        this.#unread = undefined;
-        if (chunk !== undefined) return { value: chunk, done: false };
-        if (this.#error) throw this.#error;
-        return { value: undefined, done: true };
-      },
-      return: () => {
-        this.cancel();
-        return Promise.resolve({ value: undefined, done: true });
-      },
-    };
+    return this.#inbox.read();
   }
 
   #onChunk({ text, tokens, logprobs }: NativeChunk): void {
     this.#texts.push(text);
     for (const token of tokens) this.#tokens.push(token);
     if (logprobs) (this.#logprobs ??= []).push(...logprobs);
-    if (this.#unread === undefined) {
-      this.#unread = { text, tokens, ...(logprobs && { logprobs }) };
-    } else {
-      this.#unread.text += text;
-      for (const token of tokens) this.#unread.tokens.push(token);
-      if (logprobs) (this.#unread.logprobs ??= []).push(...logprobs);
-    }
-    this.#wake();
+    this.#inbox.push({ text, tokens, ...(logprobs && { logprobs }) });
   }
 
   #onFinished(finished: NativeFinished): void {
@@ -232,15 +182,15 @@ export class Generation implements AsyncIterable<GenerationChunk> {
   }
 
   #onEnd(error: ColdstartError | undefined): void {
-    this.#ended = true;
-    this.#error = error;
     if (error) this.#settled.reject(error);
     this.#signal?.removeEventListener("abort", this.#cancel);
-    this.#wake();
+    this.#inbox.end(error);
   }
+}
 
-  #wake(): void {
-    this.#wakeReader?.();
-    this.#wakeReader = undefined;
-  }
+function mergeChunks(waiting: GenerationChunk, { text, tokens, logprobs }: GenerationChunk): boolean {
+  waiting.text += text;
+  for (const token of tokens) waiting.tokens.push(token);
+  if (logprobs) (waiting.logprobs ??= []).push(...logprobs);
+  return true;
 }

@@ -4,6 +4,19 @@
  * @module coldstart
  */
 export { listBackends, type Backend } from "./backends.js";
+export { Answer, type AnswerResult } from "./chat/answer.js";
+export type { AnswerOptions } from "./chat/answer-options.js";
+export { Chat, Reply, type ChatOptions, type ReplyPiece, type ReplyResult, type SendOptions } from "./chat/chat.js";
+export type { AnswerPiece } from "./chat/follow-answer.js";
+export type {
+  AssistantMessage,
+  ChatMessage,
+  SystemMessage,
+  ToolCall,
+  ToolMessage,
+  UserMessage,
+} from "./chat/messages.js";
+export { defineTool, type Tool, type ToolContext } from "./chat/tools.js";
 export { listDevices, type Device } from "./devices.js";
 export { ColdstartError, type ErrorCode } from "./errors.js";
 export type { AnswersResult, AnswersTask, PromptWithAnswer } from "./evaluation/answers.js";
@@ -69,6 +82,8 @@ export type { QuantizationRecipe } from "./quantization/recipe.js";
 export type { QuantizationType } from "./quantization/types.js";
 export type { Score, ScoreOptions } from "./score.js";
 export type { JsonSchema } from "./structured/json-schema.js";
-export type { ResponseFormat, StandardJsonSchema } from "./structured/response-format.js";
+export type { ResponseFormat } from "./structured/response-format.js";
+export type { Schema, StandardJsonSchema } from "./structured/schema.js";
 export { Session } from "./session.js";
+export { Streamed } from "./streamed.js";
 export { version, type Versions } from "./version.js";

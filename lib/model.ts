@@ -1,3 +1,8 @@
+import { Answer, type AnswerHost } from "./chat/answer.js";
+import { checkAnswer, type AnswerOptions } from "./chat/answer-options.js";
+import { Chat, type ChatOptions } from "./chat/chat.js";
+import { checkMessages, type ChatMessage } from "./chat/messages.js";
+import { ChatTemplates } from "./chat/template.js";
 import { withResolvers, type Engine } from "./engine.js";
 import { checkGenerate, checkTokens, type GenerateOptions, type Prompt } from "./generate-options.js";
 import { Generation } from "./generation.js";
@@ -91,6 +96,7 @@ export class Model implements AsyncDisposable {
 
   readonly #engine: Engine;
   readonly #nextSeed: () => number;
+  readonly #templates: ChatTemplates;
   readonly #origin: () => Promise<SnapshotOrigin>;
 
   /** @internal Use `loadModel()`. */
@@ -105,6 +111,7 @@ export class Model implements AsyncDisposable {
     this.info = info;
     this.placement = placement;
     this.#nextSeed = nextSeed;
+    this.#templates = new ChatTemplates(engine, info);
     this.#origin = origin;
   }
 
@@ -114,8 +121,41 @@ export class Model implements AsyncDisposable {
    *
    * @throws `INVALID_OPTION` for a bad prompt or option, `DISPOSED`. What can only be known later rejects `result`.
    */
-  generate(prompt: Prompt, options: GenerateOptions = {}): Generation {
+  generate<T = unknown>(prompt: Prompt, options: GenerateOptions<T> = {}): Generation<T> {
     return new Generation(this.#engine, checkGenerate(prompt, options, this.placement.contextLength, this.#nextSeed));
+  }
+
+  /**
+   * A conversation, by the model's own chat template: with tools, reasoning, and answers in a format.
+   *
+   * @throws `INVALID_OPTION`
+   */
+  chat(options: ChatOptions = {}): Chat {
+    return new Chat(this.#answerHost(), options);
+  }
+
+  /**
+   * Starts one answer to messages and returns at once: what `chat()` does for each of its steps. An assistant's message at the end is
+   * the beginning of the answer.
+   *
+   * @throws `INVALID_OPTION`. What can only be known later rejects `result`: `CHAT_TEMPLATE_FAILED`, and all that generations do.
+   */
+  answer<T = unknown>(messages: readonly ChatMessage[], options: AnswerOptions<T> = {}): Answer<T> {
+    checkMessages(messages, "messages");
+    return new Answer<T>(
+      this.#answerHost(),
+      messages,
+      checkAnswer(options, this.placement.contextLength, this.#nextSeed),
+    );
+  }
+
+  #answerHost(): AnswerHost {
+    return {
+      engine: this.#engine,
+      contextLength: this.placement.contextLength,
+      nextSeed: this.#nextSeed,
+      templates: this.#templates,
+    };
   }
 
   /** A text that grows, empty or beginning with `tokens`. Nothing is computed yet. */

@@ -269,8 +269,74 @@ export interface NativeRequest extends NativeSampling {
   /** Tell the tokens of prompt and answer at the end. */
   reportTokens: boolean;
   stop: string[];
+  /** Of an answer in a chat. */
+  answer?: NativeAnswerShape;
   /** Cancelled before it starts: it ends at once, with nothing computed. */
   cancelled: boolean;
+}
+
+/** How an answer of a chat is generated. */
+export interface NativeAnswerShape {
+  /** What the prompt ends with and the answer goes on from. */
+  beginning: string;
+  /** Special tokens that are part of the answer's text. */
+  preserved: string[];
+  /** The grammar is about the beginning, too. */
+  grammarFromBeginning: boolean;
+  /** The grammar is in force from where one of the triggers matches, regular expressions. */
+  grammarLazy: boolean;
+  grammarTriggers: string[];
+  /** Empty: the model does not think. */
+  thinkingStart: string;
+  thinkingEnds: string[];
+  /** Most tokens in between. */
+  thinkingBudget?: number;
+  /** Put before the end when the budget ends it. */
+  thinkingMessage: string;
+}
+
+/** How an answer is to be read. */
+export interface NativeAnswerFormat {
+  kind: number;
+  parser: string;
+  generationPrompt: string;
+}
+
+/** What a chat template makes of messages (native/chat/chat_template.h). */
+export interface NativeChatPrompt {
+  text: string;
+  format: NativeAnswerFormat;
+  grammar: string;
+  grammarFromPrompt: boolean;
+  grammarLazy: boolean;
+  triggers: string[];
+  preserved: string[];
+  stop: string[];
+  thinkingStart: string;
+  thinkingEnds: string[];
+}
+
+/** `arguments` is JSON, or its beginning. */
+export interface NativeToolCall {
+  id: string;
+  name: string;
+  arguments: string;
+}
+
+export interface NativeAnswer {
+  content: string;
+  reasoning: string;
+  toolCalls: NativeToolCall[];
+}
+
+export interface NativeChatTemplate {
+  /** Of a request in JSON. Rejects with `CHAT_TEMPLATE_FAILED`. */
+  render(request: string): Promise<NativeChatPrompt>;
+}
+
+export interface NativeAnswerParser {
+  /** With `partial` more may come. Undefined when the text does not follow the format. */
+  parse(text: string, partial: boolean): Promise<NativeAnswer | undefined>;
 }
 
 /** What a calibration reads (native/engine/calibration.h). */
@@ -495,6 +561,9 @@ export interface NativeNvml {
 }
 
 export interface NativeAddon {
+  AnswerParser: new (format: NativeAnswerFormat) => NativeAnswerParser;
+  /** Of Jinja; `bos` and `eos` are the texts of the vocabulary's tokens, or empty. */
+  ChatTemplate: new (source: string, bos: string, eos: string) => NativeChatTemplate;
   /** Without a recipe all types stay as they are. */
   Conversion: new (
     source: string | NativeCheckpoint,
@@ -508,6 +577,8 @@ export interface NativeAddon {
   fileTypes(): string[];
   /** GBNF for JSON that fits a schema (JSON as well). Throws `INVALID_OPTION`. */
   grammarOfSchema(schema: string): string;
+  /** GBNF for texts that the whole of a regular expression matches. Throws `INVALID_OPTION`. */
+  grammarOfPattern(pattern: string): string;
   inspectGguf(path: string, arrayLimit: number): Promise<InspectedGguf>;
   /** Of a file's first bytes, which the caller leaves alone until then; a number is how many of them are needed to go on. */
   inspectGgufPrefix(bytes: Uint8Array, fileSize: number, arrayLimit: number): Promise<InspectedGguf | number>;

@@ -67,7 +67,7 @@ export class Session {
    * Continues the text, after adding `prompt` to it if given; what is generated becomes part of it, and so does what was
    * generated until a cancellation. One generation at a time. See `model.generate()`.
    */
-  generate(prompt?: Prompt, options: GenerateOptions = {}): Generation {
+  generate<T = unknown>(prompt?: Prompt, options: GenerateOptions<T> = {}): Generation<T> {
     this.#checkIdle();
     if (prompt === undefined && this.#tokens.length === 0) throw empty("continue");
     const { contextLength, nextSeed, engine } = this.#host;
@@ -77,7 +77,7 @@ export class Session {
         ? [this.#tokens.subarray(0, -1), checkGenerate(this.#tokens.subarray(-1), options, contextLength, nextSeed)]
         : [this.#tokens, checkGenerate(prompt, options, contextLength, nextSeed)];
     const request = { ...checked.request, history, reportTokens: true };
-    const generation = new Generation(engine, { ...checked, request }, (finished) => {
+    const generation = new Generation<T>(engine, { ...checked, request }, (finished) => {
       this.#busy = false;
       if (finished) this.#keep(finished);
     });

@@ -1,39 +1,50 @@
-// The option `responseFormat` of generate(): made a grammar.
+// The option `responseFormat`: made a grammar.
 
 import { native } from "../native.js";
 import { invalidOption, OptionReader } from "../options.js";
-import { followableSchema, type JsonSchema } from "./json-schema.js";
+import { followableSchema } from "./json-schema.js";
+import { checkSchema, type CheckedSchema, type Schema } from "./schema.js";
 
 /**
- * The answer is JSON, of any kind or as a schema says (JSON Schema, draft 2020-12): no token is taken that would make it
- * something else. What a schema says and a grammar cannot follow is an `INVALID_OPTION` that names it.
+ * What the answer is: no token is taken that would make it something else.
+ *
+ * - `"json"`: JSON as `schema` says (JSON Schema, draft 2020-12, or a schema of Zod and others); without it any object. What a schema
+ *   says and a grammar cannot follow is an `INVALID_OPTION` that names it.
+ * - `"regex"`: a text that the whole `pattern` matches. It takes what patterns of schemas do: no lookarounds, no `\w`.
+ * - `"grammar"`: GBNF, as the option `grammar`.
  */
-export interface ResponseFormat {
-  type: "json";
-  /** A schema, or what can tell one as the Standard JSON Schema interface says (Zod, Valibot, ArkType). Default: any object. */
-  schema?: JsonSchema | StandardJsonSchema;
+export type ResponseFormat<T = unknown> =
+  | { type: "json"; schema?: Schema<T> }
+  | { type: "regex"; pattern: string | RegExp }
+  | { type: "grammar"; grammar: string };
+
+export interface CheckedFormat {
+  /** GBNF; empty: none. */
+  grammar: string;
+  /** JSON: what the grammar is of. */
+  schema?: string;
+  validate?: CheckedSchema["validate"];
 }
 
-/** https://standardschema.dev/json-schema */
-export interface StandardJsonSchema {
-  "~standard": { jsonSchema: { output: (options: { target: "draft-2020-12" }) => Record<string, unknown> } };
-}
-
-/** The grammar, or "" without the option. Throws `INVALID_OPTION`. */
-export function grammarOf(value: unknown, grammar: string): string {
-  if (value === undefined) return grammar;
-  const read = new OptionReader(value, ["type", "schema"], "responseFormat.");
-  read.choice("type", ["json"] as const, "json");
+/** Throws `INVALID_OPTION`. */
+export function checkFormat(value: unknown, grammar: string): CheckedFormat {
+  if (value === undefined) return { grammar };
   if (grammar !== "") throw invalidOption("responseFormat", value, "left out with grammar");
-  const schema = toSchema(read.raw("schema") ?? { type: "object" });
-  return native().grammarOfSchema(followableSchema(schema, "responseFormat.schema"));
-}
-
-function toSchema(value: unknown): unknown {
-  if (typeof value !== "object" || value === null || !("~standard" in value)) return value;
-  const { jsonSchema } = (value as Partial<StandardJsonSchema>)["~standard"] ?? {};
-  if (typeof jsonSchema?.output === "function") return jsonSchema.output({ target: "draft-2020-12" });
-  const expected =
-    "a JSON Schema, or a schema that can tell one (~standard.jsonSchema); of Zod, z.toJSONSchema(schema)";
-  throw invalidOption("responseFormat.schema", value, expected);
+  const read = new OptionReader(value, ["type", "schema", "pattern", "grammar"], "responseFormat.");
+  const type = read.choice("type", ["json", "regex", "grammar"] as const, "json");
+  for (const [name, owner] of [
+    ["schema", "json"],
+    ["pattern", "regex"],
+    ["grammar", "grammar"],
+  ] as const) {
+    const given = read.raw(name) !== undefined;
+    if (given && owner !== type)
+      throw invalidOption(`responseFormat.${name}`, read.raw(name), `left out with type "${type}"`);
+    if (!given && owner === type && type !== "json") throw invalidOption(`responseFormat.${name}`, undefined, "given");
+  }
+  if (type === "grammar") return { grammar: read.string("grammar", "") };
+  if (type === "regex") return { grammar: native().grammarOfPattern(read.pattern("pattern")) };
+  const { json, validate } = checkSchema(read.raw("schema") ?? { type: "object" }, "responseFormat.schema");
+  const schema = followableSchema(json, "responseFormat.schema");
+  return { grammar: native().grammarOfSchema(schema), schema, validate };
 }

@@ -17,6 +17,8 @@ namespace coldstart {
 
 Napi::Object Init(Napi::Env env, Napi::Object exports) {
   env.SetInstanceData(new AddonData());  // Node deletes it with the environment
+  exports.Set("AnswerParser", AnswerParserObject::Define(env));
+  exports.Set("ChatTemplate", ChatTemplateObject::Define(env));
   exports.Set("Conversion", ConversionObject::Define(env));
   exports.Set("Engine", EngineObject::Define(env));
   exports.Set("Planner", PlannerObject::Define(env));
@@ -26,6 +28,7 @@ Napi::Object Init(Napi::Env env, Napi::Object exports) {
   exports.Set("findInvalidWeight", Napi::Function::New<FindInvalidWeight>(env, "findInvalidWeight"));
   exports.Set("forgetFile", Napi::Function::New<ForgetFile>(env, "forgetFile"));
   exports.Set("ggufLayout", Napi::Function::New<ReadGgufLayout>(env, "ggufLayout"));
+  exports.Set("grammarOfPattern", Napi::Function::New<GrammarOfPattern>(env, "grammarOfPattern"));
   exports.Set("grammarOfSchema", Napi::Function::New<GrammarOfSchema>(env, "grammarOfSchema"));
   exports.Set("inspectGguf", Napi::Function::New<InspectGguf>(env, "inspectGguf"));
   exports.Set("inspectGgufPrefix", Napi::Function::New<InspectGgufPrefix>(env, "inspectGgufPrefix"));

@@ -395,6 +395,19 @@ ScoreOptions ReadScore(const Napi::Object& object) {
   return score;
 }
 
+void ReadAnswer(const Fields& fields, Request& request) {
+  request.preserved = fields.Strings("preserved");
+  SamplingOptions& sampling = request.sampling;
+  sampling.answer_beginning = fields.String("beginning");
+  sampling.grammar_from_beginning = fields.Bool("grammarFromBeginning");
+  sampling.grammar_lazy = fields.Bool("grammarLazy");
+  sampling.grammar_triggers = fields.Strings("grammarTriggers");
+  sampling.thinking.start = fields.String("thinkingStart");
+  sampling.thinking.ends = fields.Strings("thinkingEnds");
+  sampling.thinking.message = fields.String("thinkingMessage");
+  if (fields.Has("thinkingBudget")) sampling.thinking.budget = fields.Int<uint32_t>("thinkingBudget");
+}
+
 }  // namespace
 
 CalibrationRequest ReadCalibration(const Napi::Object& object) {
@@ -449,6 +462,11 @@ Request ReadRequest(const Napi::Object& object) {
   sampling.penalty_last_tokens = fields.Int<int32_t>("penaltyLastTokens");
   sampling.logit_bias = ReadLogitBias(fields.Get("logitBias"));
   sampling.grammar = fields.String("grammar");
+  if (fields.Has("answer")) {
+    const Napi::Value answer = fields.Get("answer");
+    if (!answer.IsObject()) ThrowWrongType("answer", "an object");
+    ReadAnswer(Fields(answer.As<Napi::Object>()), request);
+  }
   sampling.seed = fields.Int<uint32_t>("seed");
   sampling.logprobs = fields.Int<int32_t>("logprobs");
   return request;

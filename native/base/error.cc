@@ -19,6 +19,7 @@ const char* ToString(ErrorCode code) {
     case ErrorCode::kLoadFailed: return "LOAD_FAILED";
     case ErrorCode::kTokenizeFailed: return "TOKENIZE_FAILED";
     case ErrorCode::kInvalidGrammar: return "INVALID_GRAMMAR";
+    case ErrorCode::kChatTemplateFailed: return "CHAT_TEMPLATE_FAILED";
     case ErrorCode::kQueueFull: return "QUEUE_FULL";
     case ErrorCode::kSpillFailed: return "SPILL_FAILED";
     case ErrorCode::kWriteFailed: return "WRITE_FAILED";

@@ -25,6 +25,7 @@ enum class ErrorCode {
   kLoadFailed,
   kTokenizeFailed,
   kInvalidGrammar,
+  kChatTemplateFailed,
   kQueueFull,
   kSpillFailed,
   kWriteFailed,

@@ -9,4 +9,7 @@ namespace coldstart {
 // that can be said of (lib/structured/json-schema.ts). Throws kInvalidOption.
 std::string GrammarOfSchema(const std::string& schema);
 
+// GBNF of all texts that the whole of a regular expression matches. Throws kInvalidOption.
+std::string GrammarOfPattern(const std::string& pattern);
+
 }  // namespace coldstart

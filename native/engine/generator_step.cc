@@ -318,7 +318,7 @@ void Generator::Deliver(Job& job, Sample sample) {
   ++job.generated;
   job.tokens.push_back(sample.token);
   std::string bytes;
-  AppendPiece(vocab_, sample.token, /*render_special=*/false, bytes);
+  AppendPiece(vocab_, sample.token, /*render_special=*/job.preserved.contains(sample.token), bytes);
   std::string text = job.stream.Push(bytes);
   SampledToken sampled;
   sampled.sample = std::move(sample);

@@ -4,6 +4,8 @@
 #include <cstdint>
 #include <memory>
 #include <optional>
+#include <string>
+#include <unordered_set>
 #include <utility>
 #include <vector>
 
@@ -13,6 +15,7 @@
 #include "engine/sampler.h"
 #include "engine/scorer.h"
 #include "engine/text_stream.h"
+#include "engine/tokenizer.h"
 
 namespace coldstart {
 
@@ -20,6 +23,10 @@ struct Job {
   Job(Request from, const llama_vocab* vocab)
       : request(std::move(from)), tokens(request.prompt), sampler(vocab, request.sampling), stream(request.stop) {
     sampler.AcceptPrompt(request.prompt);
+    for (const std::string& text : request.preserved) {
+      const std::vector<llama_token> special = Tokenize(vocab, text, /*add_special=*/false, /*parse_special=*/true);
+      if (special.size() == 1) preserved.insert(special.front());
+    }
     if (!request.score) return;
     scorer = std::make_unique<Scorer>(*request.score, tokens, static_cast<size_t>(llama_vocab_n_tokens(vocab)));
     tokens.pop_back();
@@ -35,6 +42,7 @@ struct Job {
   std::vector<llama_token> tokens;  // the prompt and what was sampled; of a text to score all but the last
   Sampler sampler;
   TextStream stream;
+  std::unordered_set<llama_token> preserved;  // special tokens that are part of the text
   std::unique_ptr<Scorer> scorer;
 
   int32_t slot = -1;           // its number among those at work

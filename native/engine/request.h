@@ -36,6 +36,7 @@ struct Request {
   std::optional<ScoreOptions> score;
   bool report_tokens = false;  // tell the whole text's tokens at the end
   std::vector<std::string> stop;
+  std::vector<std::string> preserved;  // special tokens that are part of the answer's text
   SamplingOptions sampling;
   Clock::time_point submitted;
   // Set from any thread; the engine looks at it between steps.

@@ -5,6 +5,7 @@
 
 #include "base/error.h"
 #include "engine/grammar.h"
+#include "engine/tokenizer.h"
 
 namespace coldstart {
 
@@ -34,20 +35,46 @@ Sampler::Sampler(const llama_vocab* vocab, const SamplingOptions& options)
       options_(options),
       vocab_size_(static_cast<size_t>(llama_vocab_n_tokens(vocab))),
       chain_(nullptr, llama_sampler_free),
-      grammar_(nullptr, llama_sampler_free) {
+      grammar_(nullptr, llama_sampler_free),
+      thinking_(options.thinking) {
   // Tokens the model's author never wants sampled.
   int32_t suppressed = 0;
   const llama_token* suppress = llama_vocab_get_suppress_tokens(vocab, &suppressed);
   for (int32_t i = 0; i < suppressed; ++i) options_.logit_bias.push_back({suppress[i], -INFINITY});
-  if (!options_.grammar.empty()) {
-    CheckGrammarFor(vocab, options_.grammar);
-    grammar_.reset(llama_sampler_init_grammar(vocab, options_.grammar.c_str(), "root"));
-    if (grammar_ == nullptr) {
-      throw Error(ErrorCode::kInvalidGrammar, "llama.cpp refuses the grammar.",
-                  "llama.cpp's grammars/README.md describes the notation.");
-    }
-  }
+  if (!options_.grammar.empty()) BuildGrammar();
+  thinking_.Begin(options_.answer_beginning);
   BuildChain();
+}
+
+void Sampler::BuildGrammar() {
+  CheckGrammarFor(vocab_, options_.grammar);
+  const auto refuse = [](const std::string& what) {
+    throw Error(ErrorCode::kInvalidGrammar, what, "llama.cpp's grammars/README.md describes the notation.");
+  };
+  try {
+    if (options_.grammar_lazy) {
+      std::vector<const char*> triggers;
+      for (const std::string& trigger : options_.grammar_triggers) triggers.push_back(trigger.c_str());
+      grammar_.reset(llama_sampler_init_grammar_lazy_patterns(vocab_, options_.grammar.c_str(), "root", triggers.data(),
+                                                              triggers.size(), nullptr, 0));
+    } else {
+      grammar_.reset(llama_sampler_init_grammar(vocab_, options_.grammar.c_str(), "root"));
+    }
+    if (grammar_ == nullptr) refuse("llama.cpp refuses the grammar.");
+    if (options_.grammar_lazy || !options_.grammar_from_beginning) return;
+    std::string piece;
+    for (const llama_token token : Tokenize(vocab_, options_.answer_beginning, false, /*parse_special=*/true)) {
+      piece.clear();
+      AppendPiece(vocab_, token, /*render_special=*/true, piece);
+      // Some vocabularies put a space before the first special token.
+      if (piece == " " && !options_.answer_beginning.starts_with(' ')) continue;
+      llama_sampler_accept(grammar_.get(), token);
+    }
+  } catch (const Error&) {
+    throw;
+  } catch (const std::exception& error) {
+    refuse(std::string("The grammar does not take what the answer begins with: ") + error.what());
+  }
 }
 
 void Sampler::BuildChain() {
@@ -130,14 +157,57 @@ Sample Sampler::Next(float* logits) {
   if (logits[largest] == -INFINITY) {
     throw Error(ErrorCode::kInvalidOption, "logitBias leaves no token to choose.", "Ban fewer tokens.");
   }
-  sample.token = greedy_ && grammar_ == nullptr ? static_cast<llama_token>(largest) : Pick(logits);
+  const std::optional<llama_token> forced = Forced();
+  sample.token = forced ? *forced : greedy_ && !GrammarApplies() ? static_cast<llama_token>(largest) : Pick(logits);
   if (options_.logprobs >= 0) {
     for (size_t i = options_.logit_bias.size(); i-- > 0;) logits[options_.logit_bias[i].token] = unbiased[i];
     sample.logprob = static_cast<float>(static_cast<double>(logits[sample.token]) - log_total);
   }
-  llama_sampler_accept(chain_.get(), sample.token);
-  if (grammar_ != nullptr) llama_sampler_accept(grammar_.get(), sample.token);
+  Accept(sample.token);
   return sample;
+}
+
+// The token that has to come, where the thinking is at its end.
+std::optional<llama_token> Sampler::Forced() {
+  if (!thinking_.active()) {
+    closing_.clear();
+    return std::nullopt;
+  }
+  if (closing_.empty()) {
+    if (!thinking_.exhausted()) return std::nullopt;
+    closing_ = Tokenize(vocab_, thinking_.closing(), /*add_special=*/false, /*parse_special=*/true);
+    std::reverse(closing_.begin(), closing_.end());
+  }
+  const llama_token token = closing_.back();
+  closing_.pop_back();
+  return token;
+}
+
+void Sampler::Accept(llama_token token) {
+  const bool by_grammar = GrammarApplies();
+  if (thinking_.follows()) {
+    std::string bytes;
+    AppendPiece(vocab_, token, /*render_special=*/true, bytes);
+    thinking_.Accept(token, bytes);
+  }
+  llama_sampler_accept(chain_.get(), token);
+  if (by_grammar) {
+    AcceptByGrammar(token);
+  } else if (grammar_ != nullptr) {
+    // What ends the thinking may be what the grammar waits for.
+    for (const llama_token end : thinking_.ended_with()) AcceptByGrammar(end);
+  }
+}
+
+void Sampler::AcceptByGrammar(llama_token token) {
+  if (grammar_ == nullptr) return;
+  try {
+    llama_sampler_accept(grammar_.get(), token);
+  } catch (const std::exception&) {
+    // Of text that was free a trigger was a part, and what follows it is none that the grammar knows: it stays free.
+    if (!options_.grammar_lazy) throw;
+    grammar_.reset();
+  }
 }
 
 void Sampler::FillCandidates(const float* logits) {
@@ -148,7 +218,8 @@ void Sampler::FillCandidates(const float* logits) {
 bool Sampler::CanPickFrom(uint32_t count) const {
   // Of a model with logits that are -Inf, the sums say nothing.
   constexpr uint32_t kMostUndecided = 4;
-  const bool needs_all = grammar_ != nullptr || options_.logprobs >= 0 || !options_.logit_bias.empty();
+  const bool needs_all = GrammarApplies() || thinking_.exhausted() || !closing_.empty() || options_.logprobs >= 0 ||
+                         !options_.logit_bias.empty();
   const uint32_t wanted = greedy_ ? 1 : static_cast<uint32_t>(preselect_k_);
   return !needs_all && wanted > 0 && wanted < count && undecided_ < kMostUndecided;
 }
@@ -165,7 +236,7 @@ std::optional<Sample> Sampler::NextOf(const llama_top_logits& largest) {
   candidates_.resize(wanted);
   Sample sample{};
   sample.token = greedy_ ? candidates_.front().id : Choose(/*sorted=*/true);
-  llama_sampler_accept(chain_.get(), sample.token);
+  Accept(sample.token);
   return sample;
 }
 
@@ -188,7 +259,7 @@ llama_token Sampler::Pick(const float* logits) {
     FillCandidates(logits);
   }
   const llama_token token = Choose(preselect_k_ > 0 && k < vocab_size_);
-  if (grammar_ == nullptr || GrammarAllows(token)) return token;
+  if (!GrammarApplies() || GrammarAllows(token)) return token;
 
   // Checking one token is cheap and usually enough; only when it is refused is the grammar asked about all of them
   // (as llama.cpp's common_sampler_sample does).

@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "engine/logit_index.h"
+#include "engine/thinking.h"
 #include "engine/vocabulary_draw.h"
 #include "llama.h"
 
@@ -38,6 +39,12 @@ struct SamplingOptions {
   int32_t penalty_last_tokens = 64;
   std::vector<llama_logit_bias> logit_bias;
   std::string grammar;  // GBNF; empty: none
+  // What the prompt ends with and the answer goes on from: "<|im_start|>assistant\n<think>\n".
+  std::string answer_beginning;
+  bool grammar_from_beginning = false;        // the grammar is about that, too
+  bool grammar_lazy = false;                  // it is in force from where one of these matches, and not while thinking
+  std::vector<std::string> grammar_triggers;  // regular expressions (ECMAScript)
+  ThinkingOptions thinking;
   uint32_t seed = 0;
   int32_t logprobs = -1;  // most likely tokens to report with each token; 0: only the token itself; negative: none
 };
@@ -75,22 +82,29 @@ class Sampler {
  private:
   using SamplerPtr = std::unique_ptr<llama_sampler, decltype(&llama_sampler_free)>;
 
+  void BuildGrammar();
   void BuildChain();
   void FillCandidates(const float* logits);
   llama_token Pick(const float* logits);
   llama_token Choose(bool sorted);
   bool GrammarAllows(llama_token token);
+  bool GrammarApplies() const { return grammar_ != nullptr && !(options_.grammar_lazy && thinking_.active()); }
+  std::optional<llama_token> Forced();
+  void Accept(llama_token token);
+  void AcceptByGrammar(llama_token token);
 
   const llama_vocab* vocab_;
   SamplingOptions options_;
   size_t vocab_size_;
   SamplerPtr chain_;
   SamplerPtr grammar_;
-  bool greedy_ = false;              // the chain would only pick the largest logit
-  int32_t preselect_k_ = 0;          // the chain starts from the k largest logits; 0: from all
-  uint32_t undecided_ = 0;           // times in a row that the largest logits were not enough
-  std::optional<DrawOptions> draw_;  // instead of the chain
-  std::mt19937 random_;              // the draw's; the numbers are those that the chain would have
+  Thinking thinking_;
+  std::vector<llama_token> closing_;  // of the thinking, yet to be forced; the last one first
+  bool greedy_ = false;               // the chain would only pick the largest logit
+  int32_t preselect_k_ = 0;           // the chain starts from the k largest logits; 0: from all
+  uint32_t undecided_ = 0;            // times in a row that the largest logits were not enough
+  std::optional<DrawOptions> draw_;   // instead of the chain
+  std::mt19937 random_;               // the draw's; the numbers are those that the chain would have
   VocabularyDraw vocabulary_draw_;
   LogitIndex index_;
   std::vector<llama_token_data> candidates_;
