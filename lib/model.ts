@@ -1,4 +1,4 @@
-import { Answer, type AnswerHost } from "./chat/answer.js";
+import { Answer, renderPrompt, type AnswerHost } from "./chat/answer.js";
 import { checkAnswer, type AnswerOptions } from "./chat/answer-options.js";
 import { Chat, type ChatOptions } from "./chat/chat.js";
 import { checkMessages, type ChatMessage } from "./chat/messages.js";
@@ -147,6 +147,17 @@ export class Model implements AsyncDisposable {
       messages,
       checkAnswer(options, this.placement.contextLength, this.#nextSeed),
     );
+  }
+
+  /**
+   * The prompt that the chat template makes of messages, without the tokens that are put around a text.
+   *
+   * Rejects with `INVALID_OPTION`, `CHAT_TEMPLATE_FAILED`.
+   */
+  async renderChat(messages: readonly ChatMessage[], options: AnswerOptions = {}): Promise<string> {
+    checkMessages(messages, "messages");
+    const checked = checkAnswer(options, this.placement.contextLength, this.#nextSeed);
+    return (await renderPrompt(this.#templates, messages, checked)).text;
   }
 
   #answerHost(): AnswerHost {

@@ -6,8 +6,7 @@ import { checkTools, type CheckedTool, type Tool } from "./tools.js";
 
 export interface AnswerOptions<T = unknown> extends Omit<GenerateOptions<T>, "parseSpecial"> {
   /** What the model may call. */
-  // eslint-disable-next-line @typescript-eslint/no-explicit-any -- each has arguments of its own type
-  tools?: readonly Tool<any>[];
+  tools?: readonly Tool[];
   /** `"auto"` (default): as the model likes; `"required"`: at least one tool is called; `"none"`; or the one of this name. */
   toolChoice?: "auto" | "required" | "none" | { name: string };
   /** Let it ask for several calls in one answer, where its format can. Default true. */

@@ -70,7 +70,7 @@ export async function answer(
   emit: (piece: AnswerPiece) => void,
   signal: AbortSignal,
 ): Promise<AnswerResult> {
-  const prompt = await render(templates, messages, checked);
+  const prompt = await renderPrompt(templates, messages, checked);
   const { generate } = checked;
   const signals = [signal, generate.signal].filter((one) => one !== undefined);
   const generation = new Generation(engine, {
@@ -100,7 +100,7 @@ export async function answer(
   };
 }
 
-function render(
+export async function renderPrompt(
   templates: ChatTemplates,
   messages: readonly ChatMessage[],
   checked: CheckedAnswer,

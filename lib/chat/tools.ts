@@ -17,7 +17,7 @@ export interface ToolContext {
 }
 
 /** Something a model may call. */
-export interface Tool<T = never> {
+export interface Tool<T = unknown> {
   /** Letters, digits, `_` and `-`; what the model calls it by. */
   name: string;
   /** For the model: what it does, and when to use it. */
@@ -28,7 +28,7 @@ export interface Tool<T = never> {
    * Does it. What it returns (or resolves to) is told the model, as text or as JSON; what it throws, as an error that the model may
    * answer to. Without it, calls come back from `send()` for you to answer.
    */
-  run?: (args: T, context: ToolContext) => unknown;
+  run?(args: T, context: ToolContext): unknown;
 }
 
 /** A tool whose `run` has the type of its `parameters`: with Zod the schema's, with JSON Schema whatever you say. */

@@ -6,6 +6,7 @@
 #include "base/error.h"
 #include "chat.h"
 #include "common.h"
+#include "jinja/utils.h"
 #include "json.h"
 #include "log.h"
 
@@ -69,6 +70,8 @@ ChatTemplate::Parsed& ChatTemplate::Parse() {
 
 ChatPrompt ChatTemplate::Render(const std::string& request) {
   try {
+    // All that is rendered to find out about the template counts together.
+    const jinja::budget::call budget;
     const common_json parsed = common_json::parse(request);
     const common_chat_templates_inputs inputs = ReadInputs(parsed);
     common_chat_params params = common_chat_templates_apply(Parse().templates.get(), inputs);

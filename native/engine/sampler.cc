@@ -21,6 +21,24 @@ void CheckGrammarFor(const llama_vocab* vocab, const std::string& grammar) {
   CheckGrammar(grammar, {llama_vocab_n_tokens(vocab), is_one});
 }
 
+// Tokens that spell `text` and nothing else, not even the space that some vocabularies put in front of texts.
+std::vector<llama_token> TokensWithin(const llama_vocab* vocab, const std::string& text) {
+  for (const std::string before : {"", "\n"}) {
+    std::vector<llama_token> tokens = Tokenize(vocab, before + text, /*add_special=*/false, /*parse_special=*/true);
+    std::string spelled;
+    for (const llama_token token : tokens) AppendPiece(vocab, token, /*render_special=*/true, spelled);
+    size_t skip = 0;
+    while (spelled.size() > text.size() && skip < tokens.size()) {
+      std::string piece;
+      AppendPiece(vocab, tokens[skip++], /*render_special=*/true, piece);
+      spelled.erase(0, piece.size());
+    }
+    tokens.erase(tokens.begin(), tokens.begin() + static_cast<std::ptrdiff_t>(skip));
+    if (spelled == text) return tokens;
+  }
+  throw Error(ErrorCode::kTokenizeFailed, "No tokens spell what the answer begins with.", "Use another chat template.");
+}
+
 // log(sum(exp(logits))), without overflow.
 double LogSumExp(const float* logits, size_t count, float largest) {
   double sum = 0.0;
@@ -62,14 +80,8 @@ void Sampler::BuildGrammar() {
     }
     if (grammar_ == nullptr) refuse("llama.cpp refuses the grammar.");
     if (options_.grammar_lazy || !options_.grammar_from_beginning) return;
-    std::string piece;
-    for (const llama_token token : Tokenize(vocab_, options_.answer_beginning, false, /*parse_special=*/true)) {
-      piece.clear();
-      AppendPiece(vocab_, token, /*render_special=*/true, piece);
-      // Some vocabularies put a space before the first special token.
-      if (piece == " " && !options_.answer_beginning.starts_with(' ')) continue;
+    for (const llama_token token : TokensWithin(vocab_, options_.answer_beginning))
       llama_sampler_accept(grammar_.get(), token);
-    }
   } catch (const Error&) {
     throw;
   } catch (const std::exception& error) {
