@@ -83,7 +83,7 @@ export type { QuantizationType } from "./quantization/types.js";
 export type { Score, ScoreOptions } from "./score.js";
 export type { JsonSchema } from "./structured/json-schema.js";
 export type { ResponseFormat } from "./structured/response-format.js";
-export type { Schema, StandardJsonSchema } from "./structured/schema.js";
+export type { Schema, StandardJsonSchema, StandardResult } from "./structured/schema.js";
 export { Session } from "./session.js";
 export { Streamed } from "./streamed.js";
 export { version, type Versions } from "./version.js";

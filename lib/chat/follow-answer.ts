@@ -65,11 +65,22 @@ export async function followAnswer(
     end.abort();
     await parsing;
   }
-  const parsed = ((await isWhole()) ? await parser.parse(text, false) : undefined) ?? (await parser.parse(text, true));
-  // What does not follow the format is what it is: text.
-  const answer = parsed ? withIds(parsed) : { content: text, reasoning: "", toolCalls: [] };
+  const answer = withIds(await readWhole(parser, text, await isWhole()));
   tell(answer, true);
   return answer;
+}
+
+async function readWhole(parser: NativeAnswerParser, text: string, isWhole: boolean): Promise<NativeAnswer> {
+  const whole = isWhole ? await parser.parse(text, false) : undefined;
+  if (whole) return whole;
+  const begun = await parser.parse(text, true);
+  const isLost = begun === undefined || (isWhole && isEmpty(begun));
+  // What does not follow the format is what it is: text.
+  return isLost ? { content: text, reasoning: "", toolCalls: [] } : begun;
+}
+
+function isEmpty({ content, reasoning, toolCalls }: NativeAnswer): boolean {
+  return content === "" && reasoning === "" && toolCalls.length === 0;
 }
 
 /** Emits what `next` has more than `known`, and returns what is known now. The name of a call may grow until `next` is whole. */

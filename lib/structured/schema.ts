@@ -16,7 +16,8 @@ export interface StandardJsonSchema<T = unknown> {
   };
 }
 
-type StandardResult<T> =
+/** What validation says. */
+export type StandardResult<T> =
   | { readonly value: T; readonly issues?: undefined }
   | { readonly issues: readonly { readonly message: string; readonly path?: readonly unknown[] | undefined }[] };
 

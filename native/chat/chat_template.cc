@@ -41,6 +41,8 @@ common_chat_templates_inputs ReadInputs(const common_json& request) {
     inputs.continue_final_message = COMMON_CHAT_CONTINUATION_AUTO;
     inputs.add_generation_prompt = false;
   }
+  // As llama-server: what was thought stays in the prompt, where the template can have it, and so in the KV cache.
+  inputs.chat_template_kwargs["preserve_reasoning"] = "true";
   for (const auto& [name, value] : request.at("variables").items()) inputs.chat_template_kwargs[name] = value.dump();
   inputs.json_schema = request.at("schema").get<std::string>();
   inputs.grammar = request.at("grammar").get<std::string>();
