@@ -156,10 +156,10 @@ export class OptionReader {
     return value as Record<string, string>;
   }
 
-  /** The source of a regular expression, which has no flags, or its text. */
+  /** The source of a regular expression, which has no flags but what it is about (`u`), or its text. */
   pattern(name: string): string {
     const value = this.#get(name);
-    const source = value instanceof RegExp && value.flags === "" ? value.source : value;
+    const source = value instanceof RegExp && ["", "u"].includes(value.flags) ? value.source : value;
     if (typeof source === "string" && source !== "") return source;
     const shown = value instanceof RegExp ? String(value) : value;
     throw invalidOption(this.#prefix + name, shown, "a regular expression without flags, or its text");

@@ -4,6 +4,7 @@ import assert from "node:assert/strict";
 import { Ajv2020 } from "ajv/dist/2020.js";
 import addFormats from "ajv-formats";
 import fc from "fast-check";
+import * as z from "zod";
 import type { GenerateOptions, JsonSchema } from "../lib/index.js";
 import { native } from "../lib/native.js";
 import { followableSchema } from "../lib/structured/json-schema.js";
@@ -27,6 +28,8 @@ const { schema: randomSchema } = fc.letrec<{ schema: Record<string, unknown> }>(
       { type: "string", format: "time" },
       { type: "string", format: "uuid" },
       { type: "string", pattern: "^[a-c]{2,4}-(x|yz)[0-9]?$" },
+      { type: "string", pattern: '^\\w+ [^a]{1,3}[\\s"\\\\]$' },
+      { type: "string", pattern: "^é🙂?(\\t|\u0001)" },
       { const: { a: [1, "b", null] } },
       { enum: ["red", 7, false] },
       { type: ["string", "null"], maxLength: 4 },
@@ -144,7 +147,7 @@ describe("responseFormat", function () {
         "~standard": {
           version: 1,
           vendor: "test",
-          jsonSchema: { output: ({ target }: { target: string }) => ({ const: target }) },
+          jsonSchema: { input: ({ target }: { target: string }) => ({ const: target }) },
         },
       };
       const told = model.generate(PROMPT, { responseFormat: { type: "json", schema: standard }, temperature: 0 });
@@ -182,11 +185,14 @@ describe("responseFormat", function () {
       refuses(inside({ type: "integer", minimum: 0.5 }), /0\.5.*a whole number/);
       refuses(inside({ type: "string", format: "email" }), /"email".*date-time/);
       refuses(inside({ type: "string", pattern: "^a$", maxLength: 1 }), /several of pattern/);
-      refuses(inside({ type: "string", pattern: "^\\w+$" }), /the pattern \^\\w\+\$/);
-      refuses(inside({ type: "string", pattern: "a" }), /the pattern a/);
+      refuses({ oneOf: [{ type: "object" }, { type: "object", properties: { a: { const: 1 } } }] }, /several of/);
+      refuses(inside({ type: "string", pattern: "^\\bw" }), /the pattern \^\\bw has a word boundary/);
+      refuses({ $schema: "https://example.com/own", type: "string" }, /\$schema.*json-schema\.org/);
       refuses(inside({ type: "string", minLength: 3, maxLength: 2 }), /no string/);
       refuses(inside({ type: "array", uniqueItems: true }), /uniqueItems/);
-      refuses(inside({ type: "array", prefixItems: [{}], items: false }), /items/);
+      refuses(inside({ type: "array", prefixItems: [{}], items: {} }), /prefixItems with others/);
+      refuses(inside({ type: "array", prefixItems: [{}], minItems: 2 }), /prefixItems with others/);
+      refuses(inside({ type: "object", propertyNames: { maxLength: 2 } }), /propertyNames/);
       refuses(inside({ type: "array", minItems: -1 }), /minItems/);
       refuses(inside({ type: "array", items: true }), /true.*\{\} for anything/);
       refuses({ type: "object", required: ["absent"] }, /"absent".*described/);
@@ -202,7 +208,7 @@ describe("responseFormat", function () {
       refuses({ $ref: "#/$defs/none" }, /none/);
       refuses({ typ: "string" }, /the keyword typ/);
       refuses("x", /"x"/);
-      refuses({ "~standard": { version: 1 } }, /toJSONSchema/);
+      refuses({ "~standard": { version: 1 } }, /Zod from 4\.2 on/);
       const both = { grammar: 'root ::= "a"', responseFormat: { type: "json" } } as const;
       assert.throws(() => model.generate(PROMPT, both), coldstartError("INVALID_OPTION", /responseFormat/));
       // Alternatives that no value fits two of.
@@ -211,6 +217,84 @@ describe("responseFormat", function () {
         "schema",
       );
       return Promise.resolve();
+    });
+  });
+
+  it("takes schemas of Zod, which also give the answer its type and validate it", async () => {
+    await withModel({ contextLength: 2048 }, async (model) => {
+      const schema = z.object({
+        name: z.string().min(2).max(6).describe("Of the hero"),
+        born: z.iso.date(),
+        age: z.int().min(1).max(12),
+        pet: z.enum(["dog", "cat"]).nullable(),
+        tags: z.array(z.string().regex(/^\w{2,4}$/)).max(2),
+        mail: z.email(),
+        id: z.uuid(),
+        place: z.tuple([z.enum(["x", "y"]), z.int().max(9)]),
+        sizes: z.record(z.string(), z.boolean()).optional(),
+        what: z.discriminatedUnion("kind", [
+          z.object({ kind: z.literal("one"), n: z.int() }),
+          z.object({ kind: z.literal("two"), b: z.boolean() }),
+        ]),
+      });
+      let whole = 0;
+      for (let seed = 0; seed < 6; seed++) {
+        const generation = model.generate(PROMPT, {
+          responseFormat: { type: "json", schema },
+          seed,
+          temperature: 1.2,
+          maxTokens: 1500,
+        });
+        if ((await generation.result).finishReason === "length") continue;
+        whole++;
+        const value = await generation.json();
+        const typed: { name: string; pet: "dog" | "cat" | null } = value;
+        assert.deepEqual(schema.parse(typed), value);
+      }
+      assert.ok(whole >= 3, `${whole} whole answers`);
+      // What a schema cannot say is not the model's to know.
+      const twice = z.object({
+        n: z
+          .int()
+          .min(2)
+          .max(3)
+          .transform((n) => n * 2),
+      });
+      const doubled: { n: number } = await model
+        .generate(PROMPT, { responseFormat: { type: "json", schema: twice } })
+        .json();
+      assert.ok([4, 6].includes(doubled.n));
+      const never = z.object({ n: z.int().refine(() => false, "It is never right") });
+      await assert.rejects(
+        model.generate(PROMPT, { responseFormat: { type: "json", schema: never }, maxTokens: 60, seed: 1 }).json(),
+        coldstartError("INCOMPLETE_ANSWER", /n: It is never right/),
+      );
+    });
+  });
+
+  it("is a text that a regular expression matches", async () => {
+    await withModel({ parallel: 4 }, async (model) => {
+      const patterns = [/^\d{3}-\d{4}$/, /(yes|no)( please)?/, /^[A-Z]\w{2,5} "[^"]{1,4}" 🙂$/u, /a|b\nc/];
+      for (const pattern of patterns) {
+        const answers = Array.from(
+          { length: 5 },
+          (_, seed) =>
+            model.generate(PROMPT, { responseFormat: { type: "regex", pattern }, seed, temperature: 1.2 }).result,
+        );
+        for (const { text, finishReason } of await Promise.all(answers)) {
+          assert.equal(finishReason, "stop");
+          assert.match(text, new RegExp(`^(?:${pattern.source})$`, "u"));
+        }
+      }
+      const refuses = (pattern: unknown, message: RegExp) =>
+        assert.throws(
+          () => model.generate(PROMPT, { responseFormat: { type: "regex", pattern: pattern as string } }),
+          coldstartError("INVALID_OPTION", message),
+        );
+      refuses(/(?=a)a/, /pattern \(\?=a\)a has a group of a kind/);
+      refuses(/a/i, /without flags/);
+      refuses("", /pattern/);
+      refuses(undefined, /pattern/);
     });
   });
 

@@ -52,12 +52,11 @@ export function checkAnswer(options: AnswerOptions, contextLength: number, nextS
   const read = new OptionReader(own, NAMES);
   const tools = checkTools(read.raw("tools"), "tools");
   const choice = read.raw("toolChoice") ?? "auto";
-  if (tools.length > 0 && choice !== "none" && generate.request.grammar !== "" && generate.schema === undefined)
-    throw invalidOption(
-      "grammar",
-      generate.request.grammar,
-      "left out with tools, whose calls have a grammar of their own",
-    );
+  if (tools.length > 0 && choice !== "none" && generate.request.grammar !== "") {
+    const option = rest.grammar === undefined ? "responseFormat" : "grammar";
+    const expected = `left out with tools, or toolChoice: "none" once they have been called: what they are called with has a form of its own`;
+    throw invalidOption(option, rest[option], expected);
+  }
   const isChoice = choice === "auto" || choice === "required" || choice === "none";
   const named = isChoice ? tools : tools.filter(({ name }) => name === (choice as { name?: unknown }).name);
   if (!isChoice && named.length === 0)

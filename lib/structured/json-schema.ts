@@ -15,7 +15,7 @@ const ANNOTATIONS = [
 
 /** What each type may have beside them. */
 const KEYWORDS: Readonly<Record<string, readonly string[]>> = {
-  object: ["properties", "required", "additionalProperties"],
+  object: ["properties", "required", "additionalProperties", "propertyNames"],
   array: ["items", "prefixItems", "minItems", "maxItems"],
   string: ["pattern", "minLength", "maxLength", "format"],
   integer: ["minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum"],
@@ -75,6 +75,9 @@ class Checker {
       const expected = "a schema that is an object ({} for anything)";
       throw this.#refuse(path, JSON.stringify(value), expected);
     }
+    const dialect = value["$schema"];
+    if (dialect !== undefined && !/^"https?:\/\/json-schema\.org\//.test(JSON.stringify(dialect)))
+      throw this.#refuse(`${path}/$schema`, JSON.stringify(dialect), "one of json-schema.org");
     const own = Object.keys(value).filter((key) => !ANNOTATIONS.includes(key) && !key.startsWith("x-"));
     const schema = Object.fromEntries(own.map((key) => [key, value[key]]));
     if ("$ref" in schema) {
@@ -95,8 +98,12 @@ class Checker {
     const known = ["type", ...types.flatMap((type) => KEYWORDS[type] ?? [])];
     for (const key of Object.keys(schema)) if (!known.includes(key)) throw this.#unknown(path, key, known);
     for (const type of types) this.#checkType(type, schema, path);
+    if ("prefixItems" in schema) {
+      const { items: _, minItems: __, maxItems: ___, ...rest } = value;
+      this.replacements.set(value, rest);
+    }
     const pattern = DATES[String(schema["format"])];
-    if (pattern !== undefined && types.includes("string"))
+    if (pattern !== undefined && types.includes("string") && !("pattern" in schema))
       this.replacements.set(value, { type: schema["type"] ?? "string", pattern });
   }
 
@@ -121,12 +128,16 @@ class Checker {
     if (type === "integer") this.#checkInteger(schema, path);
   }
 
-  #checkObject({ properties, required, additionalProperties }: Schema, path: string): void {
+  #checkObject({ properties, required, additionalProperties, propertyNames }: Schema, path: string): void {
     if (properties !== undefined && !isObject(properties))
       throw this.#refuse(`${path}/properties`, JSON.stringify(properties), "an object");
     for (const [name, property] of Object.entries(properties ?? {})) this.check(property, `${path}/properties/${name}`);
     if (additionalProperties !== undefined && typeof additionalProperties !== "boolean")
       this.check(additionalProperties, `${path}/additionalProperties`);
+    // Any name is a string.
+    const { type, ...more } = isObject(propertyNames) ? propertyNames : { type: "string" };
+    if ((type ?? "string") !== "string" || Object.keys(more).length > 0)
+      throw this.#refuse(`${path}/propertyNames`, JSON.stringify(propertyNames), '{ type: "string" }');
     const names: unknown = required ?? [];
     const absent: unknown = Array.isArray(names)
       ? (names as unknown[]).find((name) => !Object.hasOwn(properties ?? {}, String(name)))
@@ -147,8 +158,10 @@ class Checker {
     if (!Array.isArray(prefixItems) || prefixItems.length === 0)
       throw this.#refuse(`${path}/prefixItems`, JSON.stringify(prefixItems), "an array of schemas");
     // All of them are generated, and no more.
-    for (const key of ["items", "minItems", "maxItems"])
-      if (key in schema) throw this.#unknown(path, key, ["prefixItems"]);
+    const count = prefixItems.length;
+    const allows = (items === undefined || items === false) && Number(minItems ?? 0) <= count;
+    if (!allows || Number(maxItems ?? count) < count)
+      throw this.#refuse(path, "prefixItems with others", `all of them, and no more: items: false, minItems: ${count}`);
     prefixItems.forEach((item: unknown, i) => this.check(item, `${path}/prefixItems/${i}`));
   }
 
@@ -157,11 +170,11 @@ class Checker {
     for (const key of ["minLength", "maxLength"]) this.#checkCount(schema, key, path);
     if (Number(schema["minLength"] ?? 0) > Number(schema["maxLength"] ?? Infinity))
       throw this.#refuse(path, "no string", "minLength up to maxLength");
-    if (format !== undefined && !FORMATS.includes(format as string))
+    // Beside a pattern, a format is a remark: of the two it is the pattern that draft 2020-12 asserts.
+    if (pattern === undefined && format !== undefined && !FORMATS.includes(format as string))
       throw this.#refuse(`${path}/format`, JSON.stringify(format), `one of ${FORMATS.join(", ")}`);
-    // Of these, one is followed.
-    const kinds = [pattern !== undefined, format !== undefined, "minLength" in schema || "maxLength" in schema];
-    if (kinds.filter(Boolean).length > 1)
+    const hasForm = pattern !== undefined || format !== undefined;
+    if (hasForm && ("minLength" in schema || "maxLength" in schema))
       throw this.#refuse(path, "a string with several of pattern, format and lengths", "one of them");
   }
 
@@ -268,14 +281,28 @@ interface Kind {
   value?: string;
 }
 
-/** As far as types and constants say. */
+/** As far as types and constants say, also those of properties that all have. */
 function areDisjoint(alternatives: readonly unknown[]): boolean {
-  const kinds = alternatives.map(kindsOf);
+  return alternatives.every((one, i) => alternatives.slice(i + 1).every((other) => isDisjoint(one, other)));
+}
+
+function isDisjoint(one: unknown, other: unknown): boolean {
+  const [kinds, others] = [kindsOf(one), kindsOf(other)];
   const overlap = (a: Kind, b: Kind) =>
     a.type === b.type && (a.value === undefined || b.value === undefined || a.value === b.value);
-  return kinds.every((own, i) =>
-    own?.every((one) => kinds.every((others, k) => i === k || others?.every((other) => !overlap(one, other)))),
+  if (kinds && others && !kinds.some((a) => others.some((b) => overlap(a, b)))) return true;
+  return (
+    isObject(one) &&
+    isObject(other) &&
+    requiredOf(one).some(([name, schema]) =>
+      requiredOf(other).some(([same, another]) => name === same && isDisjoint(schema, another)),
+    )
   );
+}
+
+function requiredOf({ type, properties, required }: Schema): [name: string, schema: unknown][] {
+  if (type !== "object" || !isObject(properties) || !Array.isArray(required)) return [];
+  return Object.entries(properties).filter(([name]) => required.includes(name));
 }
 
 /** Undefined: not known. */

@@ -10,7 +10,8 @@ import { checkSchema, type CheckedSchema, type Schema } from "./schema.js";
  *
  * - `"json"`: JSON as `schema` says (JSON Schema, draft 2020-12, or a schema of Zod and others); without it any object. What a schema
  *   says and a grammar cannot follow is an `INVALID_OPTION` that names it.
- * - `"regex"`: a text that the whole `pattern` matches. It takes what patterns of schemas do: no lookarounds, no `\w`.
+ * - `"regex"`: a text that the whole `pattern` matches, which is about code points (flag `u`). Lookarounds, references back and word
+ *   boundaries cannot be followed.
  * - `"grammar"`: GBNF, as the option `grammar`.
  */
 export type ResponseFormat<T = unknown> =

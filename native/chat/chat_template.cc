@@ -1,6 +1,7 @@
 #include "chat/chat_template.h"
 
 #include <exception>
+#include <stdexcept>
 #include <utility>
 
 #include "base/error.h"
@@ -27,6 +28,12 @@ std::string ToPattern(const common_grammar_trigger& trigger) {
       return (trigger.value.starts_with('^') ? "" : "^") + trigger.value + (trigger.value.ends_with('$') ? "" : "$");
     default: return regex_escape(trigger.value);
   }
+}
+
+// Whether calls of tools are a part of the answers: of some templates llama.cpp cannot tell what they look like.
+bool HasCalls(const common_chat_templates* templates, common_chat_templates_inputs inputs) {
+  inputs.tool_choice = COMMON_CHAT_TOOL_CHOICE_REQUIRED;
+  return !common_chat_templates_apply(templates, inputs).grammar.empty();
 }
 
 common_chat_templates_inputs ReadInputs(const common_json& request) {
@@ -77,6 +84,9 @@ ChatPrompt ChatTemplate::Render(const std::string& request) {
     const common_json parsed = common_json::parse(request);
     const common_chat_templates_inputs inputs = ReadInputs(parsed);
     common_chat_params params = common_chat_templates_apply(Parse().templates.get(), inputs);
+    const bool calls = !inputs.tools.empty() && inputs.tool_choice != COMMON_CHAT_TOOL_CHOICE_NONE;
+    if (calls && params.grammar.empty() && !HasCalls(Parse().templates.get(), inputs))
+      throw std::invalid_argument("it is not made for tools, or the form of their calls is not known.");
     ChatPrompt prompt;
     prompt.text = std::move(params.prompt);
     prompt.format = {static_cast<int>(params.format), std::move(params.parser), std::move(params.generation_prompt)};

@@ -5,14 +5,17 @@
 
 #include "addon/errors.h"
 #include "addon/gguf_convert.h"
+#include "chat/pattern.h"
 #include "engine/grammar.h"
 #include "engine/guess_length.h"
 #include "engine/logit_index.h"
 #include "engine/prefix_tree.h"
 #include "engine/scheduler.h"
 #include "engine/text_stream.h"
+#include "engine/thinking.h"
 #include "engine/thread_governor.h"
 #include "engine/vocabulary_draw.h"
+#include "llama-grammar.h"
 #include "llama.h"
 #include "loading/gguf.h"
 #include "loading/load_mode.h"
@@ -416,6 +419,71 @@ Napi::Value RunLlamaTakesGrammar(const Napi::CallbackInfo& info) {
   });
 }
 
+// grammarTakes(grammar, text): whether the whole text follows it, by llama.cpp
+Napi::Value RunGrammarTakes(const Napi::CallbackInfo& info) {
+  return AtEdge(info.Env(), [&]() -> Napi::Value {
+    const std::string grammar = info[0].As<Napi::String>().Utf8Value();
+    const std::unique_ptr<llama_grammar, decltype(&llama_grammar_free_impl)> following(
+        llama_grammar_init_impl(nullptr, grammar.c_str(), "root", false, nullptr, 0, nullptr, 0),
+        llama_grammar_free_impl);
+    if (following == nullptr) throw Error(ErrorCode::kInvalidGrammar, "llama.cpp refuses the grammar.", "");
+    try {
+      llama_grammar_accept_str(*following, info[1].As<Napi::String>().Utf8Value());
+    } catch (const std::runtime_error&) {
+      return Napi::Boolean::New(info.Env(), false);
+    }
+    const llama_grammar_stacks& stacks = llama_grammar_get_stacks(following.get());
+    const bool ended = std::any_of(stacks.begin(), stacks.end(), [](const auto& stack) { return stack.empty(); });
+    return Napi::Boolean::New(info.Env(), ended);
+  });
+}
+
+// grammarOfPattern(pattern, json): GBNF, or what is the matter: "!…"
+Napi::Value RunGrammarOfPattern(const Napi::CallbackInfo& info) {
+  const std::string pattern = info[0].As<Napi::String>().Utf8Value();
+  const bool json = info[1].As<Napi::Boolean>().Value();
+  try {
+    return Napi::String::New(info.Env(),
+                             "root ::= " + (json ? ExpressionOfJsonString(pattern) : ExpressionOfWhole(pattern)));
+  } catch (const UnfollowablePattern& error) {
+    return Napi::String::New(info.Env(), std::string("!") + error.what());
+  }
+}
+
+// thinking({ start, ends, budget?, message }, beginning, tokens: [id, text][]): what is known after each
+Napi::Value RunThinking(const Napi::CallbackInfo& info) {
+  const Napi::Env env = info.Env();
+  return AtEdge(env, [&]() -> Napi::Value {
+    const auto given = info[0].As<Napi::Object>();
+    ThinkingOptions options;
+    options.start = given.Get("start").As<Napi::String>().Utf8Value();
+    const auto ends = given.Get("ends").As<Napi::Array>();
+    for (uint32_t i = 0; i < ends.Length(); ++i) options.ends.push_back(ends.Get(i).As<Napi::String>().Utf8Value());
+    if (given.Get("budget").IsNumber()) options.budget = given.Get("budget").As<Napi::Number>().Uint32Value();
+    options.message = given.Get("message").As<Napi::String>().Utf8Value();
+    Thinking thinking(options);
+    thinking.Begin(info[1].As<Napi::String>().Utf8Value());
+    Napi::Array states = Napi::Array::New(env);
+    const auto tell = [&](uint32_t index) {
+      Napi::Object state = Napi::Object::New(env);
+      state.Set("active", thinking.active());
+      state.Set("exhausted", thinking.exhausted());
+      Napi::Array tokens = Napi::Array::New(env);
+      for (const int32_t token : thinking.ended_with()) tokens.Set(tokens.Length(), token);
+      state.Set("endedWith", tokens);
+      states.Set(index, state);
+    };
+    tell(0);
+    const auto tokens = info[2].As<Napi::Array>();
+    for (uint32_t i = 0; i < tokens.Length(); ++i) {
+      const auto token = tokens.Get(i).As<Napi::Array>();
+      thinking.Accept(token.Get(0u).As<Napi::Number>().Int32Value(), BytesOf(token.Get(1u)));
+      tell(i + 1);
+    }
+    return states;
+  });
+}
+
 Napi::Object Init(Napi::Env env, Napi::Object exports) {
   env.SetInstanceData(new AddonData());
   exports.Set("availableInstructions", Napi::Function::New<ListInstructions>(env, "availableInstructions"));
@@ -436,6 +504,9 @@ Napi::Object Init(Napi::Env env, Napi::Object exports) {
   exports.Set("prefetch", Napi::Function::New<RunPrefetch>(env, "prefetch"));
   exports.Set("checkGrammar", Napi::Function::New<RunCheckGrammar>(env, "checkGrammar"));
   exports.Set("llamaTakesGrammar", Napi::Function::New<RunLlamaTakesGrammar>(env, "llamaTakesGrammar"));
+  exports.Set("grammarTakes", Napi::Function::New<RunGrammarTakes>(env, "grammarTakes"));
+  exports.Set("grammarOfPattern", Napi::Function::New<RunGrammarOfPattern>(env, "grammarOfPattern"));
+  exports.Set("thinking", Napi::Function::New<RunThinking>(env, "thinking"));
   exports.Set("planStep", Napi::Function::New<RunPlanStep>(env, "planStep"));
   return exports;
 }

@@ -45,6 +45,16 @@ const conversations: Record<string, { messages: ChatMessage[]; options?: AnswerO
   "the beginning of an answer": { messages: [user("Count."), { role: "assistant", content: "1, 2" }] },
 };
 
+/** What calls of tools look like in their answers is not known: llama-server would go on without. */
+const WITHOUT_CALLS = [
+  "HuggingFaceTB-SmolLM3-3B.jinja",
+  "deepseek-ai-DeepSeek-R1-Distill-Llama-8B.jinja",
+  "google-gemma-2-2b-it.jinja",
+  "ibm-granite-granite-3.3-2B-Instruct.jinja",
+  "llama-cpp-rwkv-world.jinja",
+  "microsoft-Phi-3.5-mini-instruct.jinja",
+];
+
 /** What llama-server makes of it: the prompt, or undefined where it refuses. */
 async function ask(
   url: string,
@@ -113,7 +123,8 @@ describe("chat templates", () => {
         await withServer(name, async (url) => {
           await withModel({}, async (model) => {
             for (const [title, conversation] of Object.entries(conversations)) {
-              const expected = await ask(url, conversation);
+              const refuses = conversation.options?.tools && WITHOUT_CALLS.includes(name);
+              const expected = refuses ? undefined : await ask(url, conversation);
               const options = { ...conversation.options, chatTemplate: sourceOf(name) };
               const prompt = model.renderChat(conversation.messages, options);
               if (expected === undefined) await assert.rejects(prompt, coldstartError("CHAT_TEMPLATE_FAILED"), title);

@@ -94,6 +94,16 @@ interface TestingAddon {
   checkGrammar(grammar: string, tokens: number, known: string[]): void;
   /** What llama.cpp says of it, on standard error also. */
   llamaTakesGrammar(grammar: string): boolean;
+  /** Whether the whole text follows the grammar, by llama.cpp. */
+  grammarTakes(grammar: string, text: string): boolean;
+  /** GBNF of texts that the pattern matches as a whole, or of JSON strings that it is found in; or "!" and what is the matter. */
+  grammarOfPattern(pattern: string, json: boolean): string;
+  /** What is known after the beginning, and after each token. */
+  thinking(
+    options: { start: string; ends: string[]; budget?: number; message: string },
+    beginning: string,
+    tokens: [id: number, bytes: Uint8Array][],
+  ): { active: boolean; exhausted: boolean; endedWith: number[] }[];
   /** Of this CPU, of those that there is code for; "any" is ggml's own code. */
   availableInstructions(): string[];
   /** Rows to blocks of a type; `valid` says that no scale is NaN or infinite. */
