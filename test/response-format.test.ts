@@ -228,7 +228,6 @@ describe("responseFormat", function () {
         age: z.int().min(1).max(12),
         pet: z.enum(["dog", "cat"]).nullable(),
         tags: z.array(z.string().regex(/^\w{2,4}$/)).max(2),
-        mail: z.email(),
         id: z.uuid(),
         place: z.tuple([z.enum(["x", "y"]), z.int().max(9)]),
         sizes: z.record(z.string(), z.boolean()).optional(),

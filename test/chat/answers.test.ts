@@ -5,7 +5,7 @@ import fc from "fast-check";
 import { followAnswer, type AnswerPiece } from "../../lib/chat/follow-answer.js";
 import type { GenerationChunk } from "../../lib/generation.js";
 import { native, type NativeAnswer, type NativeChatPrompt } from "../../lib/native.js";
-import { root } from "../support/models.js";
+import { root, withModel } from "../support/models.js";
 
 const tool = (name: string, properties: Record<string, unknown>) => ({
   type: "function",
@@ -16,11 +16,12 @@ const tools = [
   tool("wait", { note: { type: "string" } }),
 ];
 
+const fileOf = (template: string) => path.join(root, "deps", "llama.cpp", "models", "templates", `${template}.jinja`);
+
 function render(template: string, thinking = true): Promise<NativeChatPrompt> {
-  const file = path.join(root, "deps", "llama.cpp", "models", "templates", `${template}.jinja`);
   const request = {
     messages: [{ role: "user", content: "x" }],
-    tools,
+    tools: template.startsWith("google-gemma-2-") ? [] : tools,
     toolChoice: "auto",
     parallelToolCalls: true,
     thinking,
@@ -29,7 +30,9 @@ function render(template: string, thinking = true): Promise<NativeChatPrompt> {
     schema: "",
     grammar: "",
   };
-  return new (native().ChatTemplate)(readFileSync(file, "utf8"), "<s>", "</s>").render(JSON.stringify(request));
+  return new (native().ChatTemplate)(readFileSync(fileOf(template), "utf8"), "<s>", "</s>").render(
+    JSON.stringify(request),
+  );
 }
 
 async function* cut(text: string, places: number[]): AsyncGenerator<GenerationChunk> {
@@ -201,4 +204,18 @@ describe("answers", () => {
       assert.equal((await parser.parse("Fine.", false))?.content, "Fine.");
     }
   });
+
+  it("that are long and may call a tool end nothing else", async () => {
+    await withModel({ contextLength: 8192 }, async (model) => {
+      const [together] = (await model.tokenize("They played together", { addSpecial: false })).slice(-1);
+      const { message, usage } = await model.answer([{ role: "user", content: "x" }], {
+        chatTemplate: readFileSync(fileOf("Qwen-Qwen3-0.6B"), "utf8"),
+        tools: [{ name: "wait" }],
+        logitBias: { [together as number]: 100 },
+        maxTokens: 3000,
+      }).result;
+      assert.equal(usage.completionTokens, 3000);
+      assert.ok(message.content.length > 25_000, `${message.content.length} characters`);
+    });
+  }).timeout(120_000);
 });
