@@ -6,6 +6,8 @@ import {
   type NativeActivationSquares,
   type NativeCalibration,
   type NativeChunk,
+  type NativeEmbedding,
+  type NativeEmbeddings,
   type NativeEngine,
   type NativeEngineOptions,
   type NativeEvent,
@@ -16,14 +18,15 @@ import {
   type NativeStatus,
 } from "./native.js";
 
-/** Gets the events of one request. Exactly one of `finished`, `calibrated` and `failed` is called, last. */
+/** Gets the events of one request. Exactly one of `finished`, `calibrated`, `embedded` and `failed` is called, last. */
 export interface RequestListener {
   chunk?(chunk: NativeChunk): void;
   snapshot?(state: Uint8Array): void;
   scored?(scored: NativeScored): void;
   finished?(finished: NativeFinished): void;
-  calibrationProgress?(fraction: number): void;
+  requestProgress?(fraction: number): void;
   calibrated?(matrices: NativeActivationSquares[] | undefined): void;
+  embedded?(embeddings: NativeEmbeddings | undefined): void;
   failed(error: ColdstartError): void;
 }
 
@@ -76,6 +79,11 @@ export class Engine {
   /** Likewise. */
   calibrate(request: Omit<NativeCalibration, "id">, listener: RequestListener): () => void {
     return this.#start((id) => this.#native.calibrate({ ...request, id }), listener);
+  }
+
+  /** Likewise. */
+  embed(request: Omit<NativeEmbedding, "id">, listener: RequestListener): () => void {
+    return this.#start((id) => this.#native.embed({ ...request, id }), listener);
   }
 
   #start(start: (id: number) => void, listener: RequestListener): () => void {
@@ -145,11 +153,14 @@ export class Engine {
         case "finished":
           this.#take(event.id)?.finished?.(event);
           break;
-        case "calibrationProgress":
-          this.#listeners.get(event.id)?.calibrationProgress?.(event.fraction);
+        case "requestProgress":
+          this.#listeners.get(event.id)?.requestProgress?.(event.fraction);
           break;
         case "calibrated":
           this.#take(event.id)?.calibrated?.(event.matrices);
+          break;
+        case "embedded":
+          this.#take(event.id)?.embedded?.(event.embeddings);
           break;
         case "failed":
           this.#take(event.id)?.failed(event.error);

@@ -2,6 +2,7 @@ import { randomInt } from "node:crypto";
 import { loadedPlugins } from "./backends.js";
 import { checkLoad, type CheckedLoad, type PlacementWishes } from "./check-load.js";
 import { withAvailableMemory } from "./devices.js";
+import { POOLINGS } from "./embed.js";
 import { Engine, type StartEngine } from "./engine.js";
 import { ColdstartError } from "./errors.js";
 import { fingerprint } from "./fingerprint.js";
@@ -220,6 +221,8 @@ function toModel(
     contextLength: trainedContextLength,
     layers: loaded.layers,
     embeddingLength: loaded.embeddingLength,
+    generates: loaded.generates,
+    pooling: loaded.pooling === 0 ? undefined : POOLINGS[loaded.pooling],
     vocabulary: {
       size: loaded.vocabularySize,
       type: text("tokenizer.ggml.model") ?? "",

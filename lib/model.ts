@@ -3,6 +3,16 @@ import { checkAnswer, type AnswerOptions } from "./chat/answer-options.js";
 import { Chat, type ChatOptions } from "./chat/chat.js";
 import { checkMessages, type ChatMessage } from "./chat/messages.js";
 import { ChatTemplates } from "./chat/template.js";
+import {
+  embed,
+  rerank,
+  type EmbedHost,
+  type Embeddings,
+  type EmbedOptions,
+  type Pooling,
+  type RankedDocument,
+  type RerankOptions,
+} from "./embed.js";
 import { withResolvers, type Engine } from "./engine.js";
 import { checkGenerate, checkTokens, type GenerateOptions, type Prompt } from "./generate-options.js";
 import { Generation } from "./generation.js";
@@ -36,6 +46,10 @@ export interface ModelInfo {
   layers: number;
   /** Width of the model. */
   embeddingLength: number;
+  /** Whether it generates text. Models that are made for embeddings alone do not. */
+  generates: boolean;
+  /** How embeddings are made, if the file says it; `"rank"`: it is a reranker. */
+  pooling: Pooling | "rank" | undefined;
   vocabulary: {
     /** Tokens. */
     size: number;
@@ -215,6 +229,30 @@ export class Model implements AsyncDisposable {
     return score(this.#scoreHost(), text, options);
   }
 
+  /**
+   * The vectors of texts: of a model for embeddings, or of any other. Many texts, also of several calls, are read in one step. The
+   * first call of a model that generates makes room for it beside the KV cache.
+   *
+   * Rejects with `INVALID_OPTION`, `CONTEXT_OVERFLOW` (a text that is too long, see `truncate`), `UNSUPPORTED_MODEL`, `OUT_OF_MEMORY`,
+   * `TOKENIZE_FAILED`, `NUMERIC_ERROR`, `ABORTED`, `DISPOSED`.
+   */
+  async embed(texts: string | readonly string[], options: EmbedOptions = {}): Promise<Embeddings> {
+    return embed(this.#embedHost(), texts, options);
+  }
+
+  /**
+   * The documents in the order in which they answer the query, best first: of a reranker.
+   *
+   * Rejects as `embed()`; with `UNSUPPORTED_MODEL` where the model is none.
+   */
+  async rerank(query: string, documents: readonly string[], options: RerankOptions = {}): Promise<RankedDocument[]> {
+    return rerank(this.#embedHost(), query, documents, options);
+  }
+
+  #embedHost(): EmbedHost {
+    return { engine: this.#engine, contextLength: this.placement.contextLength };
+  }
+
   /** @internal For evaluations, which also compare whole distributions. */
   async scoreTokens(
     scored: ScoredTokens,
@@ -233,7 +271,7 @@ export class Model implements AsyncDisposable {
     const settled = withResolvers<NativeActivationSquares[] | undefined>();
     if (signal.aborted) return undefined;
     const cancel = this.#engine.calibrate(request, {
-      calibrationProgress: onProgress,
+      requestProgress: onProgress,
       calibrated: (matrices) => settled.resolve(matrices),
       failed: (error) => settled.reject(error),
     });

@@ -349,6 +349,31 @@ export interface NativeCalibration {
   output: boolean;
 }
 
+/** Texts to embed, or documents to rank (native/engine/embedder.h). */
+export interface NativeEmbedding {
+  id: number;
+  texts: string[];
+  query?: string;
+  /** Tokens of one text. */
+  limit: number;
+  truncate: "error" | "end" | "start";
+  /** llama.cpp's number; -1: the model's own. */
+  pooling: number;
+  normalize: boolean;
+  /** 0: all. */
+  dimensions: number;
+}
+
+export interface NativeEmbeddings {
+  dimensions: number;
+  /** Vector after vector. */
+  values: Float32Array;
+  /** In vectors, of each text; and their number. */
+  offsets: Float64Array;
+  /** Of each text. */
+  tokens: Uint32Array;
+}
+
 /** Sums of squares of what each column of a matrix was multiplied with, of several stacked matrices in turn. */
 export interface NativeActivationSquares {
   name: string;
@@ -376,6 +401,10 @@ export interface NativeLoaded {
   vocabularySize: number;
   trainedContextLength: number;
   contextLength: number;
+  /** llama.cpp's number of it; 0: the file does not say. */
+  pooling: number;
+  /** Not of models that are for embeddings alone. */
+  generates: boolean;
   kvCells: number;
   chatTemplate: string;
   bos: number;
@@ -479,13 +508,20 @@ export type NativeEvent =
   | NativeChunk
   | NativeSnapshot
   | NativeScored
-  | { type: "calibrationProgress"; id: number; fraction: number }
+  | { type: "requestProgress"; id: number; fraction: number }
   /** Without `matrices` it was cancelled. */
   | { type: "calibrated"; id: number; matrices?: NativeActivationSquares[] }
+  /** Without `embeddings` it was cancelled. */
+  | { type: "embedded"; id: number; embeddings?: NativeEmbeddings }
   | NativeFinished
   | { type: "failed"; id: number; error: ColdstartError }
   | { type: "trouble"; error: ColdstartError }
   | { type: "closed"; error: ColdstartError };
+
+/** Whether nothing more comes for the request that the event is of. */
+export function endsRequest(event: NativeEvent): event is Extract<NativeEvent, { id: number }> {
+  return ["finished", "calibrated", "embedded", "failed"].includes(event.type);
+}
 
 export interface NativeStatus {
   running: number;
@@ -501,6 +537,7 @@ export interface NativeStatus {
 export interface NativeEngine {
   submit(request: NativeRequest): void;
   calibrate(request: NativeCalibration): void;
+  embed(request: NativeEmbedding): void;
   cancel(id: number): void;
   restore(tokens: Int32Array, state: Uint8Array): void;
   status(): NativeStatus;

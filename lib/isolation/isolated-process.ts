@@ -1,6 +1,7 @@
 // A process that does native work for an application: plans, or an engine whose calls and events are messages (messages.ts).
 
 import {
+  endsRequest,
   native,
   type NativeEngine,
   type NativeEngineOptions,
@@ -55,6 +56,9 @@ function receive(message: ToChild): void {
       break;
     case "calibrate":
       begin(message.request.id, () => engine?.calibrate(message.request));
+      break;
+    case "embed":
+      begin(message.request.id, () => engine?.embed(message.request));
       break;
     case "cancel":
       engine?.cancel(message.id);
@@ -114,9 +118,9 @@ function end(): void {
 }
 
 function onEvents(events: NativeEvent[]): void {
-  for (const { type } of events) {
-    if (type === "finished" || type === "calibrated" || type === "failed") running--;
-    if (type === "closed") isClosed = true;
+  for (const event of events) {
+    if (endsRequest(event)) running--;
+    if (event.type === "closed") isClosed = true;
   }
   unsent.add(events);
   flush();

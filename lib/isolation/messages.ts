@@ -1,7 +1,14 @@
 // What an application and a process that does native work for it say to each other.
 
 import { ColdstartError, type ErrorCode } from "../errors.js";
-import type { NativeCalibration, NativeEngineOptions, NativeEvent, NativeRequest, NativeStatus } from "../native.js";
+import type {
+  NativeCalibration,
+  NativeEmbedding,
+  NativeEngineOptions,
+  NativeEvent,
+  NativeRequest,
+  NativeStatus,
+} from "../native.js";
 
 export type ToChild =
   /** First of all: the plugins and workers whose devices are used. */
@@ -12,6 +19,7 @@ export type ToChild =
   | { type: "start"; options: NativeEngineOptions }
   | { type: "submit"; request: NativeRequest }
   | { type: "calibrate"; request: NativeCalibration }
+  | { type: "embed"; request: NativeEmbedding }
   | { type: "cancel"; id: number }
   | { type: "restore"; tokens: Int32Array; state: Uint8Array }
   | { type: "tokenize"; call: number; text: string; addSpecial: boolean; parseSpecial: boolean }

@@ -3,7 +3,9 @@
 import { ColdstartError } from "../errors.js";
 import {
   IDLE,
+  endsRequest,
   type NativeCalibration,
+  type NativeEmbedding,
   type NativeEngine,
   type NativeEngineOptions,
   type NativeEvent,
@@ -46,6 +48,10 @@ export class RemoteEngine implements NativeEngine {
 
   calibrate(request: NativeCalibration): void {
     this.#process.calibrate(request);
+  }
+
+  embed(request: NativeEmbedding): void {
+    this.#process.embed(request);
   }
 
   cancel(id: number): void {
@@ -129,6 +135,12 @@ class EngineProcess {
     this.#updateBusy();
   }
 
+  embed(request: NativeEmbedding): void {
+    this.#requests.add(request.id);
+    this.child.send({ type: "embed", request });
+    this.#updateBusy();
+  }
+
   stop(): void {
     if (this.#isStopping) return;
     this.#isStopping = true;
@@ -162,8 +174,7 @@ class EngineProcess {
       this.child.killAfter(GRACE);
     }
     for (const event of events) {
-      if (event.type === "finished" || event.type === "calibrated" || event.type === "failed")
-        this.#requests.delete(event.id);
+      if (endsRequest(event)) this.#requests.delete(event.id);
       if (event.type === "loaded") {
         this.#isLoading = false;
         this.#vocabularySize = event.vocabularySize;

@@ -87,6 +87,25 @@ class EngineBinding : public std::enable_shared_from_this<EngineBinding> {
     engine_->Calibrate(std::move(request));
   }
 
+  void Embed(EmbeddingRequest request) {
+    ModelPtr model = RequireModel();
+    cancel_flags_[request.id] = request.cancelled;
+    UpdateReference();
+    auto tokenize = [self = shared_from_this(), model = std::move(model), request = std::move(request)]() mutable {
+      try {
+        request.texts = TokenizeInput(model.get(), request.input);
+        request.input.texts.clear();
+        self->engine_->Embed(std::move(request));
+      } catch (...) {
+        self->engine_->outbox().Push(Failed{request.id, CurrentError("Tokenizing")});
+        self->engine_->outbox().Flush();
+      }
+      return true;
+    };
+    auto nothing = [](Napi::Env env, bool) { return env.Undefined(); };
+    PromiseWorker<decltype(tokenize), decltype(nothing)>::Start(env_, std::move(tokenize), nothing);
+  }
+
   void Cancel(uint32_t id) {
     const auto found = cancel_flags_.find(id);
     if (found == cancel_flags_.end()) return;
@@ -154,6 +173,7 @@ class EngineBinding : public std::enable_shared_from_this<EngineBinding> {
       array.Set(i, ToJs(env, events[i]));
       if (const auto* finished = std::get_if<Finished>(&events[i])) cancel_flags_.erase(finished->id);
       if (const auto* calibrated = std::get_if<Calibrated>(&events[i])) cancel_flags_.erase(calibrated->id);
+      if (const auto* embedded = std::get_if<Embedded>(&events[i])) cancel_flags_.erase(embedded->id);
       if (const auto* failed = std::get_if<Failed>(&events[i])) cancel_flags_.erase(failed->id);
       if (std::holds_alternative<Loaded>(events[i])) loading_ = false;
       closed = closed || std::holds_alternative<Closed>(events[i]);
@@ -197,9 +217,10 @@ Napi::Function EngineObject::Define(Napi::Env env) {
   return DefineClass(
       env, "Engine",
       {InstanceMethod<&EngineObject::Submit>("submit"), InstanceMethod<&EngineObject::Calibrate>("calibrate"),
-       InstanceMethod<&EngineObject::Cancel>("cancel"), InstanceMethod<&EngineObject::Restore>("restore"),
-       InstanceMethod<&EngineObject::Status>("status"), InstanceMethod<&EngineObject::Stop>("stop"),
-       InstanceMethod<&EngineObject::Tokenize>("tokenize"), InstanceMethod<&EngineObject::Detokenize>("detokenize")});
+       InstanceMethod<&EngineObject::Embed>("embed"), InstanceMethod<&EngineObject::Cancel>("cancel"),
+       InstanceMethod<&EngineObject::Restore>("restore"), InstanceMethod<&EngineObject::Status>("status"),
+       InstanceMethod<&EngineObject::Stop>("stop"), InstanceMethod<&EngineObject::Tokenize>("tokenize"),
+       InstanceMethod<&EngineObject::Detokenize>("detokenize")});
 }
 
 EngineObject::EngineObject(const Napi::CallbackInfo& info) : Napi::ObjectWrap<EngineObject>(info) {
@@ -227,6 +248,13 @@ void EngineObject::Calibrate(const Napi::CallbackInfo& info) {
   AtEdge(info.Env(), [&] {
     if (!info[0].IsObject()) throw Napi::TypeError::New(info.Env(), "calibrate(request)");
     binding_->Calibrate(ReadCalibration(info[0].As<Napi::Object>()));
+  });
+}
+
+void EngineObject::Embed(const Napi::CallbackInfo& info) {
+  AtEdge(info.Env(), [&] {
+    if (!info[0].IsObject()) throw Napi::TypeError::New(info.Env(), "embed(request)");
+    binding_->Embed(ReadEmbedding(info[0].As<Napi::Object>()));
   });
 }
 

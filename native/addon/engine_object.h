@@ -27,6 +27,7 @@ class EngineObject : public Napi::ObjectWrap<EngineObject> {
   void Submit(const Napi::CallbackInfo& info);
   // calibrate(request): likewise.
   void Calibrate(const Napi::CallbackInfo& info);
+  void Embed(const Napi::CallbackInfo& info);
   // cancel(id): unknown ids are ignored, the request may just have ended.
   void Cancel(const Napi::CallbackInfo& info);
   // restore(tokens, state): makes a saved state available to requests that start with its tokens.

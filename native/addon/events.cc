@@ -48,6 +48,8 @@ struct ToObject {
     object.Set("vocabularySize", event.vocabulary_size);
     object.Set("trainedContextLength", event.trained_context_length);
     object.Set("contextLength", event.context_length);
+    object.Set("pooling", static_cast<int>(event.pooling));
+    object.Set("generates", event.generates);
     object.Set("kvCells", event.kv_cells);
     object.Set("chatTemplate", event.chat_template);
     object.Set("bos", event.bos);
@@ -102,8 +104,8 @@ struct ToObject {
     return object;
   }
 
-  Napi::Object operator()(const CalibrationProgress& event) const {
-    Napi::Object object = NewEvent(env, "calibrationProgress");
+  Napi::Object operator()(const RequestProgress& event) const {
+    Napi::Object object = NewEvent(env, "requestProgress");
     object.Set("id", event.id);
     object.Set("fraction", event.fraction);
     return object;
@@ -123,6 +125,22 @@ struct ToObject {
       matrices.Set(i++, matrix);
     }
     object.Set("matrices", matrices);
+    return object;
+  }
+
+  Napi::Object operator()(const Embedded& event) const {
+    Napi::Object object = NewEvent(env, "embedded");
+    object.Set("id", event.id);
+    if (!event.embeddings) return object;
+    const Embeddings& embeddings = *event.embeddings;
+    Napi::Object given = Napi::Object::New(env);
+    given.Set("dimensions", embeddings.dimensions);
+    given.Set("values", Floats(embeddings.values));
+    Napi::Float64Array offsets = Napi::Float64Array::New(env, embeddings.offsets.size());
+    std::copy(embeddings.offsets.begin(), embeddings.offsets.end(), offsets.Data());
+    given.Set("offsets", offsets);
+    given.Set("tokens", Copy(embeddings.tokens, Napi::Uint32Array::New(env, embeddings.tokens.size())));
+    object.Set("embeddings", given);
     return object;
   }
 

@@ -422,6 +422,27 @@ CalibrationRequest ReadCalibration(const Napi::Object& object) {
   return request;
 }
 
+EmbeddingRequest ReadEmbedding(const Napi::Object& object) {
+  const Fields fields(object);
+  EmbeddingRequest request;
+  request.id = fields.Int<uint32_t>("id");
+  request.input.texts = fields.Strings("texts");
+  request.input.has_query = fields.Has("query");
+  if (request.input.has_query) request.input.query = fields.String("query");
+  request.input.limit = fields.Int<uint32_t>("limit");
+  const std::string truncate = fields.String("truncate");
+  request.input.truncate = truncate == "end"     ? Truncate::kEnd
+                           : truncate == "start" ? Truncate::kStart
+                                                 : Truncate::kError;
+  const auto pooling = fields.Int<int32_t>("pooling");
+  if (pooling < LLAMA_POOLING_TYPE_UNSPECIFIED || pooling > LLAMA_POOLING_TYPE_LAST)
+    ThrowWrongType("pooling", "from -1 to 3");
+  request.pooling = static_cast<PoolingType>(pooling);
+  request.normalize = fields.Bool("normalize");
+  request.dimensions = fields.Int<uint32_t>("dimensions");
+  return request;
+}
+
 Request ReadRequest(const Napi::Object& object) {
   const Fields fields(object);
   Request request;

@@ -21,6 +21,7 @@ Recipe ReadRecipe(const Napi::Object& object);
 // lib/native.ts: NativeCheckpoint
 std::shared_ptr<const Checkpoint> ReadCheckpoint(const Napi::Value& value);
 CalibrationRequest ReadCalibration(const Napi::Object& object);
+EmbeddingRequest ReadEmbedding(const Napi::Object& object);
 // All but the prompt.
 Request ReadRequest(const Napi::Object& object);
 

@@ -24,6 +24,8 @@ class Batch {
     outputs_.push_back(output ? 1 : 0);
   }
 
+  llama_seq_id sequence(int32_t row) const { return sequences_[static_cast<size_t>(row)]; }
+
   int32_t size() const { return static_cast<int32_t>(tokens_.size()); }
 
   // Valid until the next Add().

@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "backends/devices.h"
+#include "loading/model_kind.h"
 #include "loading/mtp_check.h"
 #include "loading/preflight.h"
 #include "weights/streamed_load.h"
@@ -13,16 +14,15 @@ namespace coldstart {
 
 namespace {
 
-// What the engine cannot generate with. Throws kUnsupportedModel.
-void CheckCanGenerate(const llama_model* model) {
+// What the engine can neither generate nor embed with. Throws kUnsupportedModel.
+void CheckModel(const llama_model* model) {
   const char* why = nullptr;
-  if (llama_model_has_encoder(model)) why = "it is an encoder-decoder model";
-  if (!llama_model_has_decoder(model)) why = "it has no decoder";
+  if (llama_model_has_encoder(model) && llama_model_has_decoder(model)) why = "it is an encoder-decoder model";
   if (llama_model_is_diffusion(model)) why = "it is a diffusion model";
   if (llama_vocab_type(llama_model_get_vocab(model)) == LLAMA_VOCAB_TYPE_NONE) why = "it has no vocabulary";
   if (why == nullptr) return;
-  throw Error(ErrorCode::kUnsupportedModel, std::string("This model cannot generate text: ") + why + ".",
-              "Use a decoder-only language model.");
+  throw Error(ErrorCode::kUnsupportedModel, std::string("This model cannot be used: ") + why + ".",
+              "Use a decoder-only language model, or one for embeddings.");
 }
 
 }  // namespace
@@ -58,6 +58,13 @@ void Engine::Calibrate(CalibrationRequest request) {
   changed_.notify_one();
 }
 
+void Engine::Embed(EmbeddingRequest request) {
+  const std::lock_guard lock(mutex_);
+  embeddings_.push_back(std::move(request));
+  woken_ = true;
+  changed_.notify_one();
+}
+
 void Engine::Restore(std::vector<llama_token> tokens, std::vector<uint8_t> state) {
   const std::lock_guard lock(mutex_);
   saved_states_.push_back({std::move(tokens), std::move(state)});
@@ -84,22 +91,30 @@ void Engine::Run() {
   std::optional<Error> reason;
   bool loaded = false;
   try {
-    // Before the model: the context must go first.
+    // Before the model: the contexts must go first.
     const ModelPtr model = OpenModel();
-    Generator generator(options_, model.get(), adapters_, outbox_, stopping_, OnProgress());
+    Embedder embedder(options_, model.get(), adapters_, outbox_, stopping_);
+    std::optional<Generator> generator;
+    if (IsForEmbeddings(model.get())) {
+      embedder.Open();
+    } else {
+      generator.emplace(options_, model.get(), adapters_, outbox_, stopping_, OnProgress());
+    }
     std::vector<MemoryClaim> claims;
-    for (const DeviceMemory& device : generator.Memory()) {
+    for (const DeviceMemory& device : generator ? generator->Memory() : embedder.Memory()) {
       claims.emplace_back(device.name, device.weights + device.kv_cache + device.compute);
     }
-    ReportLoaded(*std::exchange(header_, std::nullopt), model.get(), generator);
+    Generator* const generates = generator ? &*generator : nullptr;
+    ReportLoaded(*std::exchange(header_, std::nullopt), model.get(), generates, embedder);
     {
       const std::lock_guard lock(mutex_);
       model_ = model;
-      status_ = generator.status();
+      status_.threads = options_.context.threads;
+      if (generator) status_ = generator->status();
     }
     loaded = true;
     outbox_.Flush();
-    Serve(generator);
+    Serve(generates, embedder);
     reason = Error(ErrorCode::kDisposed, "The model was disposed.",
                    "Load it again, or dispose it after its last generation.");
   } catch (...) {
@@ -144,18 +159,20 @@ ModelPtr Engine::OpenModel() {
   } else {
     model = LoadModel(options_.model, OnProgress());
   }
-  CheckCanGenerate(model.get());
+  CheckModel(model.get());
   adapters_ = Adapters(model.get(), options_.adapters);
   Complete(options_, model.get());
   return model;
 }
 
-void Engine::ReportLoaded(GgufFile header, const llama_model* model, const Generator& generator) {
+void Engine::ReportLoaded(GgufFile header, const llama_model* model, const Generator* generator,
+                          const Embedder& embedder) {
   const llama_vocab* vocab = llama_model_get_vocab(model);
   std::string description(256, '\0');
   description.resize(static_cast<size_t>(std::max(0, llama_model_desc(model, description.data(), description.size()))));
   const char* chat_template = llama_model_chat_template(model, nullptr);
-  if (options_.context.top_logits > 0 && !generator.samples_on_gpu()) {
+  const bool samples_on_gpu = generator != nullptr && generator->samples_on_gpu();
+  if (options_.context.top_logits > 0 && !samples_on_gpu) {
     notes_.push_back(
         "gpuSampling is not used: it takes an output layer on a GPU of this machine whose backend can select the "
         "largest logits, no tensorOverrides, no splitMode \"tensor\", and a vocabulary of more than " +
@@ -176,27 +193,30 @@ void Engine::ReportLoaded(GgufFile header, const llama_model* model, const Gener
       .vocabulary_size = static_cast<uint32_t>(llama_vocab_n_tokens(vocab)),
       .trained_context_length = static_cast<uint32_t>(llama_model_n_ctx_train(model)),
       .context_length = options_.context_length,
-      .kv_cells = generator.kv_cells(),
+      .kv_cells = generator == nullptr ? 0 : generator->kv_cells(),
+      .pooling = PoolingOf(model),
+      .generates = generator != nullptr,
       .chat_template = chat_template == nullptr ? "" : chat_template,
       .bos = llama_vocab_bos(vocab),
       .eos = llama_vocab_eos(vocab),
       .gpu_layers = options_.model.devices.empty() ? 0 : static_cast<uint32_t>(gpu_layers),
-      .gpu_sampling = generator.samples_on_gpu(),
-      .memory = generator.Memory(),
+      .gpu_sampling = samples_on_gpu,
+      .memory = generator == nullptr ? embedder.Memory() : generator->Memory(),
       .load_mode = ToString(options_.model.mode),
       .prefetch = options_.model.prefetch_limit > 0,
       .notes = std::exchange(notes_, {}),
   });
 }
 
-void Engine::Serve(Generator& generator) {
+void Engine::Serve(Generator* generator, Embedder& embedder) {
   Clock::time_point last_flush;
   while (!stopping_) {
-    TakeSubmitted(generator);
-    const bool urgent = generator.Turn();
-    {
+    TakeSubmitted(generator, embedder);
+    bool urgent = embedder.Turn();
+    if (generator != nullptr) {
+      urgent = generator->Turn() || urgent;
       const std::lock_guard lock(mutex_);
-      status_ = generator.status();
+      status_ = generator->status();
     }
     // Waking JavaScript costs a system call here and a turn of its event loop there, together as much as a step of a
     // small model: so it is not done for each.
@@ -209,21 +229,36 @@ void Engine::Serve(Generator& generator) {
 }
 
 // Waits for something to do.
-void Engine::TakeSubmitted(Generator& generator) {
+void Engine::TakeSubmitted(Generator* generator, Embedder& embedder) {
   std::deque<Request> requests;
   std::deque<CalibrationRequest> calibrations;
+  std::deque<EmbeddingRequest> embeddings;
   std::deque<SavedState> states;
   {
     std::unique_lock lock(mutex_);
-    if (generator.idle()) changed_.wait(lock, [this] { return stopping_ || woken_ || !submitted_.empty(); });
+    const bool idle = (generator == nullptr || generator->idle()) && embedder.idle();
+    if (idle) changed_.wait(lock, [this] { return stopping_ || woken_ || !submitted_.empty(); });
     woken_ = false;
     requests.swap(submitted_);
     calibrations.swap(calibrations_);
+    embeddings.swap(embeddings_);
     states.swap(saved_states_);
   }
-  for (SavedState& saved : states) generator.Restore(std::move(saved.tokens), std::move(saved.state));
-  for (Request& request : requests) generator.Enqueue(std::move(request));
-  for (CalibrationRequest& request : calibrations) generator.Enqueue(std::move(request));
+  for (EmbeddingRequest& request : embeddings) embedder.Enqueue(std::move(request));
+  if (generator == nullptr) {
+    for (const Request& request : requests) RefuseToGenerate(request.id);
+    for (const CalibrationRequest& request : calibrations) RefuseToGenerate(request.id);
+    return;
+  }
+  for (SavedState& saved : states) generator->Restore(std::move(saved.tokens), std::move(saved.state));
+  for (Request& request : requests) generator->Enqueue(std::move(request));
+  for (CalibrationRequest& request : calibrations) generator->Enqueue(std::move(request));
+}
+
+void Engine::RefuseToGenerate(uint32_t id) {
+  outbox_.Push(
+      Failed{id, Error(ErrorCode::kUnsupportedModel, "This model is made for embeddings, and generates nothing.",
+                       "Use embed() or rerank(), or load a language model.")});
 }
 
 }  // namespace coldstart

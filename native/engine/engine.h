@@ -15,6 +15,7 @@
 #include <thread>
 #include <vector>
 
+#include "engine/embedder.h"
 #include "engine/engine_options.h"
 #include "engine/generator.h"
 #include "engine/outbox.h"
@@ -39,8 +40,10 @@ class Engine {
   EngineStatus status() const;
 
   void Submit(Request request);
-  // CalibrationProgress*, then Calibrated or Failed.
+  // RequestProgress*, then Calibrated or Failed.
   void Calibrate(CalibrationRequest request);
+  // RequestProgress*, then Embedded or Failed.
+  void Embed(EmbeddingRequest request);
   // Makes a saved state available to requests that start with `tokens`.
   void Restore(std::vector<llama_token> tokens, std::vector<uint8_t> state);
   // Makes the engine look at its requests' `cancelled` flags.
@@ -59,9 +62,10 @@ class Engine {
   void Run();
   std::function<bool(float)> OnProgress();
   ModelPtr OpenModel();
-  void ReportLoaded(GgufFile header, const llama_model* model, const Generator& generator);
-  void Serve(Generator& generator);
-  void TakeSubmitted(Generator& generator);
+  void ReportLoaded(GgufFile header, const llama_model* model, const Generator* generator, const Embedder& embedder);
+  void Serve(Generator* generator, Embedder& embedder);
+  void TakeSubmitted(Generator* generator, Embedder& embedder);
+  void RefuseToGenerate(uint32_t id);
 
   EngineOptions options_;
   Outbox outbox_;
@@ -70,10 +74,11 @@ class Engine {
   Adapters adapters_;               // the model's thread only, and the model's own
   std::vector<std::string> notes_;  // likewise
 
-  mutable std::mutex mutex_;  // guards the next seven
+  mutable std::mutex mutex_;  // guards the next eight
   std::condition_variable changed_;
   std::deque<Request> submitted_;
   std::deque<CalibrationRequest> calibrations_;
+  std::deque<EmbeddingRequest> embeddings_;
   std::deque<SavedState> saved_states_;
   bool woken_ = false;
   ModelPtr model_;

@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "loading/model_kind.h"
+
 namespace coldstart {
 
 void Complete(EngineOptions& options, const llama_model* model) {
@@ -13,6 +15,8 @@ void Complete(EngineOptions& options, const llama_model* model) {
     options.context_length = std::min(trained, options.max_default_context);
     if (context.cells != 0) options.context_length = std::min(options.context_length, context.cells / pools);
   }
+  // Positions beyond those that an encoder was trained for may not be there at all.
+  if (IsForEmbeddings(model)) options.context_length = std::min(options.context_length, trained);
   if (context.cells == 0) context.cells = options.context_length * pools;
   // With fewer tokens a step than sequences, streams would starve prompts (see PlanStep).
   context.batch_size = std::min(std::max(context.batch_size, context.parallel + 1), context.cells);

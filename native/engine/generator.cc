@@ -149,7 +149,7 @@ void Generator::Calibrate() {
   try {
     if (!calibration_) calibration_.emplace(calibrations_.front(), model_, options_.context);
     done = calibration_->cancelled() || calibration_->Advance();
-    outbox_.Push(CalibrationProgress{id, calibration_->fraction()});
+    outbox_.Push(RequestProgress{id, calibration_->fraction()});
     if (done) {
       const bool cancelled = calibration_->cancelled();
       outbox_.Push(Calibrated{id, cancelled ? std::nullopt : std::optional(calibration_->Take())});

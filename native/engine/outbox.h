@@ -43,6 +43,8 @@ struct Loaded {
   uint32_t trained_context_length;
   uint32_t context_length;    // of one request, in force
   uint32_t kv_cells;          // tokens the KV cache holds
+  PoolingType pooling;        // of embeddings, if the file says it
+  bool generates;             // and is not for embeddings alone
   std::string chat_template;  // empty: none
   llama_token bos;            // -1: none
   llama_token eos;            // -1: none
@@ -102,8 +104,8 @@ struct Scored {
   Scores scores;
 };
 
-// How far a calibration has come, 0..1.
-struct CalibrationProgress {
+// How far a calibration or a request for embeddings has come, 0..1.
+struct RequestProgress {
   uint32_t id;
   double fraction;
 };
@@ -112,6 +114,19 @@ struct CalibrationProgress {
 struct Calibrated {
   uint32_t id;
   std::optional<ActivationSquaresByName> squares;
+};
+
+struct Embeddings {
+  uint32_t dimensions = 0;
+  std::vector<float> values;     // vector after vector
+  std::vector<size_t> offsets;   // in vectors, of each text; and their number
+  std::vector<uint32_t> tokens;  // of each text
+};
+
+// A request for embeddings has ended. It was cancelled when there is nothing.
+struct Embedded {
+  uint32_t id;
+  std::optional<Embeddings> embeddings;
 };
 
 // Something went wrong that costs no request.
@@ -124,8 +139,8 @@ struct Closed {
   Error reason;
 };
 
-using Event = std::variant<LoadProgress, Loaded, LoadFailed, Chunk, Snapshot, Scored, CalibrationProgress, Calibrated,
-                           Finished, Failed, Trouble, Closed>;
+using Event = std::variant<LoadProgress, Loaded, LoadFailed, Chunk, Snapshot, Scored, RequestProgress, Calibrated,
+                           Embedded, Finished, Failed, Trouble, Closed>;
 
 class Outbox {
  public:

@@ -2,6 +2,8 @@
 
 #include <utility>
 
+#include "engine/embedder.h"
+#include "loading/model_kind.h"
 #include "loading/mtp_check.h"
 
 namespace coldstart {
@@ -20,7 +22,9 @@ Demand Planner::Measure(EngineOptions options) const {
   if (mtp) CheckMtp(skeleton_.header());
   const ModelPtr model = LoadWithoutWeights(options.model, SkeletonFor(options));
   Complete(options, model.get());
-  const ContextPtr context = CreateContext(model.get(), options.context);
+  const bool embeds = IsForEmbeddings(model.get());
+  const ContextPtr context =
+      CreateContext(model.get(), embeds ? FirstEmbeddingContext(options, model.get()) : options.context);
   std::vector<DeviceMemory> devices = MemoryBreakdown(context.get());
   if (mtp) {
     const ContextPtr heads = CreateContext(model.get(), OwnContextOptions(options.speculation, options.context));
@@ -30,7 +34,7 @@ Demand Planner::Measure(EngineOptions options) const {
           .layers = static_cast<uint32_t>(llama_model_n_layer(model.get())),
           .trained_context_length = static_cast<uint32_t>(llama_model_n_ctx_train(model.get())),
           .context_length = options.context_length,
-          .kv_cells = llama_n_ctx(context.get())};
+          .kv_cells = embeds ? 0 : llama_n_ctx(context.get())};
 }
 
 }  // namespace coldstart

@@ -237,6 +237,8 @@ ContextPtr CreateContext(llama_model* model, const ContextOptions& options) {
   params.cb_eval = options.on_tensor;
   params.cb_eval_user_data = options.on_tensor_data;
   params.ctx_type = options.mtp ? LLAMA_CONTEXT_TYPE_MTP : LLAMA_CONTEXT_TYPE_DEFAULT;
+  params.embeddings = options.embeddings;
+  params.pooling_type = options.pooling;
   params.no_perf = true;
 
   const LogCapture log;

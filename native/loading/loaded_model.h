@@ -10,6 +10,7 @@
 #include "llama.h"
 #include "loading/gguf.h"
 #include "loading/load_mode.h"
+#include "loading/model_kind.h"
 #include "loading/skeleton.h"
 
 namespace coldstart {
@@ -60,6 +61,8 @@ struct ContextOptions {
   // Is asked for each tensor of a step whether it is wanted, and called again when it is computed.
   ggml_backend_sched_eval_callback on_tensor = nullptr;
   void* on_tensor_data = nullptr;
+  bool embeddings = false;  // give embeddings, instead of logits when there is one for each sequence
+  PoolingType pooling = LLAMA_POOLING_TYPE_UNSPECIFIED;
   bool mtp = false;  // for the model's heads for multi-token prediction: see CheckMtp()
 };
 

@@ -43,7 +43,7 @@ export const LARGE: Shape = {
 /** A llama model of this shape with a SentencePiece vocabulary. */
 export function randomModel(shape: Shape): Buffer {
   const { type, vocabulary, width, feedForward, layers, heads, keyValueHeads, contextLength, tied, experts } = shape;
-  const random = generator(42);
+  const random = randomNumbers(42);
   const matrix = (name: string, columns: number, rows: number): GgufTensor => ({
     name,
     type,
@@ -173,7 +173,7 @@ function bitsOf(value: number): number {
 }
 
 /** Marsaglia's xorshift32: the same weights everywhere. Numbers from 0 to 1. */
-function generator(seed: number): () => number {
+export function randomNumbers(seed: number): () => number {
   let state = seed;
   return () => {
     state ^= state << 13;
@@ -186,7 +186,7 @@ function generator(seed: number): () => number {
 /** Small models of other architectures, whose memory is not a plain KV cache: a state space model, and sliding windows. */
 export function randomModelOf(architecture: "mamba" | "gemma2"): Buffer {
   const [vocabulary, width, layers] = [512, 64, 4];
-  const random = generator(7);
+  const random = randomNumbers(7);
   const tensor = (name: string, shape: number[], of: () => number): GgufTensor => ({
     name,
     type: F32,
@@ -273,7 +273,7 @@ export function randomMtpModel(architecture: MtpArchitecture, heads: "random" | 
   const [vocabulary, width, feedForward, attentionHeads, experts] = [512, 64, 128, 4, 2];
   const layers = architecture === "qwen35" ? 4 : 2;
   const headWidth = width / attentionHeads;
-  const random = generator(11);
+  const random = randomNumbers(11);
   const right = heads === "right";
   const tensors: GgufTensor[] = [];
   const tensor = (name: string, shape: number[], of: (at: number) => number): void => {
