@@ -6,6 +6,7 @@
 import { existsSync, mkdirSync, renameSync, writeFileSync } from "node:fs";
 import path from "node:path";
 import { pathToFileURL } from "node:url";
+import { MINI_LM, randomEncoder, type EncoderShape } from "../test/support/embedding-model.js";
 import { BF16, F16, Q4_0, randomModel, type Shape } from "../test/support/random-model.js";
 import { copying } from "./copying-model.js";
 
@@ -28,18 +29,25 @@ export const LARGE = {
   "0.7b-bf16": { type: BF16, vocabulary: 32_000, width: 1536, feedForward: 4608, layers: 22, heads: 16, keyValueHeads: 16, contextLength: 4096, tied: true },
 } as const satisfies Record<string, Shape>; // prettier-ignore
 
+/** Encoders for embeddings. */
+const ENCODERS = {
+  /** 23 M parameters, the shape of all-MiniLM-L6-v2. */
+  "minilm-f16": { ...MINI_LM, type: F16 },
+} as const satisfies Record<string, EncoderShape>;
+
 /** Models that go on with what the prompt repeats, and what they are otherwise like. */
 const COPYING = {
   "4m-f16-copying": SHAPES["4m-f16"],
   "125m-q4_0-copying": { ...SHAPES["125m-q4_0"], tied: false },
 } as const satisfies Record<string, Shape>;
 
-export type ModelName = keyof typeof SHAPES | keyof typeof LARGE | keyof typeof COPYING;
-const NAMES = [...Object.keys(SHAPES), ...Object.keys(COPYING)] as ModelName[];
+export type ModelName = keyof typeof SHAPES | keyof typeof LARGE | keyof typeof COPYING | keyof typeof ENCODERS;
+const NAMES = [...Object.keys(SHAPES), ...Object.keys(ENCODERS), ...Object.keys(COPYING)] as ModelName[];
 
 function make(name: ModelName): Buffer {
   if (name in SHAPES) return randomModel(SHAPES[name as keyof typeof SHAPES]);
   if (name in LARGE) return randomModel(LARGE[name as keyof typeof LARGE]);
+  if (name in ENCODERS) return randomEncoder(ENCODERS[name as keyof typeof ENCODERS]);
   const shape = COPYING[name as keyof typeof COPYING];
   return copying(randomModel(shape), shape);
 }

@@ -25,6 +25,7 @@ export async function startServer() {
     if (await isHealthy(port)) {
       return {
         complete: (prompt, options) => complete(port, prompt, options),
+        embed: (texts) => embed(port, texts),
         peakMemory: () => peakMemoryOf(server.pid),
         async stop() {
           server.kill("SIGKILL");
@@ -77,6 +78,17 @@ async function complete(port, prompt, { tokens, seed, cachePrompt = true }) {
     }
   }
   return answer;
+}
+
+/** Vectors of texts, in one request. */
+async function embed(port, texts) {
+  const response = await fetch(`http://${host}:${port}/v1/embeddings`, {
+    method: "POST",
+    headers: { "content-type": "application/json" },
+    body: JSON.stringify({ input: texts }),
+  });
+  if (!response.ok) throw new Error(`llama-server answered ${response.status}`);
+  return (await response.json()).data.map(({ embedding }) => embedding);
 }
 
 function isHealthy(port) {

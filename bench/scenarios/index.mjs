@@ -4,6 +4,7 @@ import abort from "./abort.mjs";
 import blockedJs from "./blocked-js.mjs";
 import busyNeighbour from "./busy-neighbour.mjs";
 import coldStart from "./cold-start.mjs";
+import embeddings from "./embeddings.mjs";
 import kvLayout from "./kv-layout.mjs";
 import longHistory from "./long-history.mjs";
 import lookup from "./lookup.mjs";
@@ -31,5 +32,6 @@ export const scenarios = [
   lookup,
   rss,
   quantize,
+  embeddings,
   kvLayout,
 ];

@@ -1,7 +1,7 @@
 // Encoders of random weights, in the shape of BERT, with a vocabulary of WordPiece.
 
 import { writeGguf, type GgufEntry, type GgufTensor } from "./gguf-writer.js";
-import { F32, randomNumbers } from "./random-model.js";
+import { F16, F32, randomMatrix, randomNumbers } from "./random-model.js";
 
 export interface EncoderShape {
   vocabulary: number;
@@ -12,6 +12,8 @@ export interface EncoderShape {
   contextLength: number;
   /** llama.cpp's number: 0 none, 1 mean, 2 cls, 4 rank. Undefined: the file does not say. */
   pooling: number | undefined;
+  /** Of the matrices. Default: F32. */
+  type?: typeof F32 | typeof F16;
 }
 
 export const TINY_ENCODER: EncoderShape = {
@@ -36,7 +38,7 @@ export const MINI_LM: EncoderShape = {
 };
 
 export function randomEncoder(shape: EncoderShape): Buffer {
-  const { vocabulary, width, feedForward, layers, heads, contextLength, pooling } = shape;
+  const { vocabulary, width, feedForward, layers, heads, contextLength, pooling, type = F32 } = shape;
   const random = randomNumbers(5);
   const tensors: GgufTensor[] = [];
   const tensor = (name: string, dimensions: number[], of: () => number) => {
@@ -44,15 +46,19 @@ export function randomEncoder(shape: EncoderShape): Buffer {
     tensors.push({ name, type: F32, shape: dimensions, data: new Uint8Array(data.buffer) });
   };
   const uniform = (scale: number) => () => (2 * random() - 1) * scale;
+  const matrix = (name: string, columns: number, rows: number, scale: number) => {
+    if (type === F32) tensor(name, [columns, rows], uniform(scale));
+    else tensors.push({ name, type, shape: [columns, rows], data: randomMatrix(type, columns, rows, random) });
+  };
   const linear = (name: string, columns: number, rows: number) => {
-    tensor(`${name}.weight`, [columns, rows], uniform(2 * Math.sqrt(3 / columns)));
+    matrix(`${name}.weight`, columns, rows, 2 * Math.sqrt(3 / columns));
     tensor(`${name}.bias`, [rows], uniform(0.1));
   };
   const norm = (name: string) => {
     tensor(`${name}.weight`, [width], () => 1 + 0.1 * (random() - 0.5));
     tensor(`${name}.bias`, [width], uniform(0.1));
   };
-  tensor("token_embd.weight", [width, vocabulary], uniform(1));
+  matrix("token_embd.weight", width, vocabulary, 1);
   tensor("token_types.weight", [width, 2], uniform(0.1));
   tensor("position_embd.weight", [width, contextLength], uniform(0.3));
   norm("token_embd_norm");
@@ -86,7 +92,7 @@ export function randomEncoder(shape: EncoderShape): Buffer {
 /** Special tokens where BERT has them, letters alone and within words, then words of letters. llama.cpp marks beginnings of words. */
 function wordPieces(size: number): GgufEntry[] {
   const special: Record<number, string> = { 0: "[PAD]", 100: "[UNK]", 101: "[CLS]", 102: "[SEP]", 103: "[MASK]" };
-  const letters = [..."abcdefghijklmnopqrstuvwxyz0123456789.,!?'"];
+  const letters = Array.from("abcdefghijklmnopqrstuvwxyz0123456789.,!?'");
   const plain = [
     ...letters.map((letter) => `▁${letter}`),
     ...letters,

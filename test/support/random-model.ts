@@ -122,7 +122,7 @@ export function vocabularyMetadata(size: number): GgufEntry[] {
 }
 
 /** Elements about uniform, of a size that keeps activations near 1. */
-function randomMatrix(type: Shape["type"], columns: number, rows: number, random: () => number): Uint8Array {
+export function randomMatrix(type: Shape["type"], columns: number, rows: number, random: () => number): Uint8Array {
   const data = new Uint8Array(tensorBytes({ type, shape: [columns, rows] }));
   const view = new DataView(data.buffer);
   const scale = Math.sqrt(3 / columns);
