@@ -4,7 +4,7 @@ import tseslint from "typescript-eslint";
 // A loop that only counts its rounds still has to name its variable.
 const unused = ["error", { varsIgnorePattern: "^_" }];
 const NODE_GLOBALS = [
-  "AbortController", "AbortSignal", "Buffer", "URL", "__dirname", "console", "module", "performance", "process",
+  "AbortController", "AbortSignal", "Buffer", "URL", "fetch", "__dirname", "console", "module", "performance", "process",
   "require", "setInterval", "setTimeout",
 ]; // prettier-ignore
 

@@ -77,6 +77,11 @@ export interface GenerateOptions<T = unknown> {
   grammar?: string;
   /** What the answer is: JSON as a schema says, or what a pattern matches; not with `grammar`. `json()` reads it. */
   responseFormat?: ResponseFormat<T>;
+  /**
+   * What comes after the answer: it is filled in between the prompt, a string, and this. For models whose vocabulary has tokens for
+   * that. The text of special tokens is not read as such then.
+   */
+  suffix?: string;
   /** Strings that end the answer; they are not part of it. */
   stop?: string | string[];
   /** 0 to 2^32 - 2. The same request with the same seed gives the same tokens. Default: from the model's `seed`, or random; the result says which. */
@@ -91,7 +96,7 @@ export interface GenerateOptions<T = unknown> {
 
 const NAMES = [
   "maxTokens", "overflow", "priority", "temperature", "topK", "topP", "minP", "typicalP", "xtc", "dry", "mirostat", "repeatPenalty",
-  "frequencyPenalty", "presencePenalty", "penaltyLastTokens", "logitBias", "grammar", "responseFormat", "stop", "seed", "logprobs",
+  "frequencyPenalty", "presencePenalty", "penaltyLastTokens", "logitBias", "grammar", "responseFormat", "suffix", "stop", "seed", "logprobs",
   "parseSpecial", "signal",
 ] as const satisfies readonly (keyof GenerateOptions)[]; // prettier-ignore
 
@@ -124,6 +129,9 @@ export function checkGenerate(
 
   const { grammar, schema, validate } = checkFormat(read.raw("responseFormat"), read.string("grammar", ""));
 
+  const suffix = read.raw("suffix");
+  if (suffix !== undefined && (typeof suffix !== "string" || typeof prompt !== "string"))
+    throw invalidOption("suffix", suffix, "a string, of a prompt that is a string");
   const signal = read.signal();
   return {
     signal,
@@ -132,7 +140,8 @@ export function checkGenerate(
     request: {
       cancelled: signal?.aborted ?? false,
       history: new Int32Array(),
-      prompt: checkPrompt(prompt, "prompt"),
+      prompt: suffix !== undefined && prompt === "" ? prompt : checkPrompt(prompt, "prompt"),
+      ...(suffix !== undefined && { suffix }),
       parseSpecial: read.boolean("parseSpecial", true),
       ...(maxTokens === undefined ? {} : { maxTokens }),
       overflow: read.choice("overflow", ["error", "stop", "shift", "truncateMiddle"] as const, "error"),

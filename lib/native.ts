@@ -251,6 +251,8 @@ export interface NativeRequest extends NativeSampling {
   /** What the prompt continues; it is no beginning of a text then. */
   history: Int32Array;
   prompt: string | Int32Array;
+  /** What follows the answer. */
+  suffix?: string;
   parseSpecial: boolean;
   /** 0: only compute the prompt. */
   maxTokens?: number;

@@ -5,7 +5,7 @@ import { ColdstartError } from "./errors.js";
 import { checkGenerate, checkTokens, type GenerateOptions, type Prompt } from "./generate-options.js";
 import { Generation } from "./generation.js";
 import type { NativeFinished, NativeRequest } from "./native.js";
-import { OptionReader } from "./options.js";
+import { invalidOption, OptionReader } from "./options.js";
 import { prefill } from "./prefill.js";
 import { checkState, decodeSnapshot, encodeSnapshot, isCheckable, type SnapshotOrigin } from "./snapshot.js";
 
@@ -70,6 +70,8 @@ export class Session {
   generate<T = unknown>(prompt?: Prompt, options: GenerateOptions<T> = {}): Generation<T> {
     this.#checkIdle();
     if (prompt === undefined && this.#tokens.length === 0) throw empty("continue");
+    if (options.suffix !== undefined)
+      throw invalidOption("suffix", options.suffix, "left out: what is filled in is no text that grows");
     const { contextLength, nextSeed, engine } = this.#host;
     // The last token stands for the prompt where there is none.
     const [history, checked] =

@@ -4,7 +4,7 @@ import { checkGenerate, type CheckedRequest, type GenerateOptions } from "../gen
 import { invalidOption, OptionReader } from "../options.js";
 import { checkTools, type CheckedTool, type Tool } from "./tools.js";
 
-export interface AnswerOptions<T = unknown> extends Omit<GenerateOptions<T>, "parseSpecial"> {
+export interface AnswerOptions<T = unknown> extends Omit<GenerateOptions<T>, "parseSpecial" | "suffix"> {
   /** What the model may call. */
   tools?: readonly Tool[];
   /** `"auto"` (default): as the model likes; `"required"`: at least one tool is called; `"none"`; or the one of this name. */
@@ -47,6 +47,7 @@ export function checkAnswer(options: AnswerOptions, contextLength: number, nextS
   const rest: GenerateOptions = Object.fromEntries(entries.filter(([name]) => !isOwn(name)));
   if (rest.parseSpecial !== undefined)
     throw invalidOption("parseSpecial", rest.parseSpecial, "left out: templates have special tokens");
+  if (rest.suffix !== undefined) throw invalidOption("suffix", rest.suffix, "left out of chats");
   const generate = checkGenerate("-", rest, contextLength, nextSeed);
 
   const read = new OptionReader(own, NAMES);

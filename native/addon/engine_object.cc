@@ -60,14 +60,18 @@ class EngineBinding : public std::enable_shared_from_this<EngineBinding> {
     UpdateReference();
     if (!is_text) return engine_->Submit(std::move(request));
 
+    std::optional<std::string> suffix;
+    if (object.Get("suffix").IsString()) suffix = ReadString(object.Get("suffix"), "suffix");
     // Tokenizing a long prompt takes milliseconds, and neither this thread nor the engine's should wait for it.
     auto tokenize = [self = shared_from_this(), model = engine_->model(), request = std::move(request),
-                     text = ReadString(prompt, "prompt"),
+                     text = ReadString(prompt, "prompt"), suffix = std::move(suffix),
                      parse_special = ReadBool(object.Get("parseSpecial"), "parseSpecial")]() mutable {
       try {
         const bool begins = request.prompt.empty();
+        const llama_vocab* own = llama_model_get_vocab(model.get());
         const std::vector<llama_token> tokens =
-            ::coldstart::Tokenize(llama_model_get_vocab(model.get()), text, /*add_special=*/begins, parse_special);
+            suffix ? TokenizeAround(own, text, *suffix)
+                   : ::coldstart::Tokenize(own, text, /*add_special=*/begins, parse_special);
         request.prompt.insert(request.prompt.end(), tokens.begin(), tokens.end());
         self->engine_->Submit(std::move(request));
       } catch (...) {

@@ -39,6 +39,27 @@ std::vector<llama_token> Tokenize(const llama_vocab* vocab, std::string_view tex
   }
 }
 
+std::vector<llama_token> TokenizeAround(const llama_vocab* vocab, std::string_view before, std::string_view after) {
+  const llama_token prefix = llama_vocab_fim_pre(vocab);
+  const llama_token suffix = llama_vocab_fim_suf(vocab);
+  const llama_token middle = llama_vocab_fim_mid(vocab);
+  if (prefix == LLAMA_TOKEN_NULL || suffix == LLAMA_TOKEN_NULL || middle == LLAMA_TOKEN_NULL) {
+    throw Error(ErrorCode::kUnsupportedModel, "This model's vocabulary has no tokens for filling in before a suffix.",
+                "Leave suffix out, or use a model that was trained to fill in (\"FIM\"), as many for code are.");
+  }
+  std::vector<llama_token> tokens;
+  if (llama_vocab_get_add_bos(vocab)) tokens.push_back(llama_vocab_bos(vocab));
+  const auto append = [&](llama_token mark, std::string_view text) {
+    const std::vector<llama_token> own = Tokenize(vocab, text, /*add_special=*/false, /*parse_special=*/false);
+    tokens.push_back(mark);
+    tokens.insert(tokens.end(), own.begin(), own.end());
+  };
+  append(prefix, before);
+  append(suffix, after);
+  tokens.push_back(middle);
+  return tokens;
+}
+
 std::string Detokenize(const llama_vocab* vocab, const std::vector<llama_token>& tokens, bool render_special) {
   CheckTokens(vocab, tokens);
   // llama.cpp removes the space that tokenizing put in front of a text, but not behind a beginning-of-text token.

@@ -15,6 +15,10 @@ namespace coldstart {
 std::vector<llama_token> Tokenize(const llama_vocab* vocab, std::string_view text, bool add_special,
                                   bool parse_special);
 
+// For what is to be filled in between: "<fim_prefix>before<fim_suffix>after<fim_middle>", in the model's own tokens for
+// that. The text of special tokens is not read as such. Throws kUnsupportedModel when it has none, kTokenizeFailed.
+std::vector<llama_token> TokenizeAround(const llama_vocab* vocab, std::string_view before, std::string_view after);
+
 // The inverse of Tokenize(): the space that it puts in front of a text for some vocabularies is removed again.
 // Bytes, not always whole UTF-8. Special tokens are rendered only with `render_special`.
 std::string Detokenize(const llama_vocab* vocab, const std::vector<llama_token>& tokens, bool render_special);

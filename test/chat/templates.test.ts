@@ -1,13 +1,12 @@
 import assert from "node:assert/strict";
-import { spawn } from "node:child_process";
 import { readdirSync, readFileSync } from "node:fs";
-import { createServer } from "node:net";
 import path from "node:path";
 import type { ChatMessage, Tool } from "../../lib/index.js";
 import { checkAnswer, type AnswerOptions } from "../../lib/chat/answer-options.js";
 import { toOpenAi } from "../../lib/chat/messages.js";
 import { native, type NativeChatPrompt } from "../../lib/native.js";
 import { coldstartError } from "../support/errors.js";
+import { withLlamaServer } from "../support/llama-server.js";
 import { root, TINY_STORIES, withModel } from "../support/models.js";
 
 const folder = path.join(root, "deps", "llama.cpp", "models", "templates");
@@ -71,56 +70,11 @@ async function ask(
   return response.ok ? ((await response.json()) as { prompt: string }).prompt : undefined;
 }
 
-async function freePort(): Promise<number> {
-  const server = createServer();
-  await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
-  const { port } = server.address() as { port: number };
-  await new Promise((resolve) => server.close(resolve));
-  return port;
-}
-
-async function withServer<T>(name: string, body: (url: string) => Promise<T>): Promise<T> {
-  const port = await freePort();
-  const server = spawn(
-    path.join(root, "build", "cmake", "bin", "llama-server"),
-    [
-      "-m",
-      TINY_STORIES,
-      "-c",
-      "256",
-      "-np",
-      "1",
-      "-t",
-      "1",
-      "--no-warmup",
-      "--jinja",
-      "--offline",
-      "--port",
-      String(port),
-      "--chat-template-file",
-      path.join(folder, name),
-    ],
-    { stdio: "ignore" },
-  );
-  try {
-    const url = `http://127.0.0.1:${port}`;
-    for (let tries = 0; ; tries++) {
-      const response = await fetch(`${url}/health`).catch(() => undefined);
-      if (response?.ok) break;
-      assert.ok(tries < 600 && server.exitCode === null, `llama-server does not start with ${name}`);
-      await new Promise((resolve) => setTimeout(resolve, 50));
-    }
-    return await body(url);
-  } finally {
-    server.kill("SIGKILL");
-  }
-}
-
 describe("chat templates", () => {
   describe("are those of llama-server:", () => {
     for (const name of templates) {
       it(name, async () => {
-        await withServer(name, async (url) => {
+        await withLlamaServer(TINY_STORIES, ["--chat-template-file", path.join(folder, name)], async (url) => {
           await withModel({}, async (model) => {
             for (const [title, conversation] of Object.entries(conversations)) {
               const refuses = conversation.options?.tools && WITHOUT_CALLS.includes(name);
