@@ -44,7 +44,7 @@ export interface PoolEntry {
   /** Leases, and calls of `acquire()` that wait for it. */
   users: number;
   /** Bytes that it takes, by device; empty when it is not loaded. */
-  bytes: Bytes;
+  bytes: Readonly<Record<string, number>>;
   /** When it is unloaded if nobody uses it, a time as of `Date.now()`. */
   expires: number | undefined;
 }

@@ -1,0 +1,20 @@
+// Where a model for the AI SDK comes from.
+
+import type { Model, ModelPool } from "../index.js";
+
+/** A loaded model, or one of a pool by its name. */
+export type ModelSource = Model | { pool: ModelPool; name: string };
+
+export function idOf(source: ModelSource): string {
+  return "pool" in source ? source.name : (source.info.name ?? source.info.architecture);
+}
+
+/** The model, and what says that it is not used any more. */
+export async function take(
+  source: ModelSource,
+  signal: AbortSignal | undefined,
+): Promise<{ model: Model; release: () => void }> {
+  if (!("pool" in source)) return { model: source, release: () => undefined };
+  const lease = await source.pool.acquire(source.name, signal ? { signal } : {});
+  return { model: lease.model, release: () => lease.release() };
+}
