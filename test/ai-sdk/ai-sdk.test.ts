@@ -61,21 +61,21 @@ describe("AI SDK", function () {
 
   it("streams them, thoughts too", async () => {
     const settings = { ...THINKING, thinking: { budget: 8 }, logitBias: { 2: -Infinity } };
-    const { fullStream, text, reasoningText, usage } = streamText({
+    const { stream, text, finalStep, usage } = streamText({
       model: languageModel(model, settings),
       prompt: "Tell me one.",
       maxOutputTokens: 40,
       seed: 1,
     });
     const types: string[] = [];
-    for await (const { type } of fullStream) if (types.at(-1) !== type) types.push(type);
+    for await (const { type } of stream) if (types.at(-1) !== type) types.push(type);
     const order = ["reasoning-start", "reasoning-delta", "reasoning-end", "text-start", "text-delta", "text-end"];
     assert.deepEqual(
       types.filter((type) => order.includes(type)),
       order,
     );
     assert.ok((await text).length > 10);
-    assert.ok(((await reasoningText) ?? "").length > 10);
+    assert.ok(((await finalStep).reasoningText ?? "").length > 10);
     assert.equal((await usage).outputTokens, 40);
   });
 
@@ -100,9 +100,9 @@ describe("AI SDK", function () {
     assert.deepEqual(given.output, { city: given.input.city, rain: given.input.city === "Rome" });
     assert.equal(steps.length, 2);
 
-    const { fullStream, toolCalls } = streamText({ ...calling, prompt: "Rain?", toolChoice: "required" });
+    const { stream, toolCalls } = streamText({ ...calling, prompt: "Rain?", toolChoice: "required" });
     let input = "";
-    for await (const part of fullStream) if (part.type === "tool-input-delta") input += part.delta;
+    for await (const part of stream) if (part.type === "tool-input-delta") input += part.delta;
     assert.deepEqual(JSON.parse(input), (await toolCalls)[0]?.input);
   });
 
