@@ -25,6 +25,7 @@ const program = new Command("coldstart")
 const commands = new Map<string, () => Promise<{ register: (program: Command, version: string) => void }>>([
   ["backends", () => import("./commands/backends.js")],
   ["bench", () => import("./commands/bench.js")],
+  ["chat", () => import("./commands/chat.js")],
   ["convert", () => import("./commands/convert.js")],
   ["devices", () => import("./commands/devices.js")],
   ["doctor", () => import("./commands/doctor.js")],
