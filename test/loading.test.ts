@@ -32,6 +32,8 @@ describe("loadModel", () => {
         contextLength: 256,
         layers: 4,
         embeddingLength: 128,
+        generates: true,
+        pooling: undefined,
         vocabulary: { size: 640, type: "llama", bos: 1, eos: 2 },
         chatTemplate: undefined,
       });

@@ -24,9 +24,10 @@ describe("the queue", () => {
     await withModel({ parallel: 1 }, async (model) => {
       const order: string[] = [];
       const prompt = await model.tokenize(PROMPT);
-      const run = (name: string, priority: number) =>
-        model.generate(prompt, { maxTokens: 20, priority }).result.then(() => order.push(name));
-      const first = run("first", 0);
+      const run = (name: string, priority: number, options: GenerateOptions = { maxTokens: 20 }) =>
+        model.generate(prompt, { ...options, priority }).result.then(() => order.push(name));
+      // It goes on until all others are there.
+      const first = run("first", 0, { ...ENDLESS, maxTokens: 200 });
       await Promise.all([first, run("low", -1), run("a", 0), run("high", 7), run("b", 0), run("higher", 8)]);
       assert.deepEqual(
         order.slice(1),
