@@ -19,6 +19,7 @@
  * | `BACKEND_UNAVAILABLE` | no GPU can be used, and `strict` forbids the CPU instead |
  * | `LOAD_FAILED` | llama.cpp could not load the model; the message has its reason |
  * | `WRITE_FAILED` | a file could not be written: no room, no permission |
+ * | `DOWNLOAD_FAILED` | a file could not be fetched, or is not what it should be |
  * | `TOKENIZE_FAILED` | the vocabulary cannot represent the text |
  * | `NUMERIC_ERROR` | the model computed NaN or infinite logits |
  * | `ABORTED` | an `AbortSignal` ended loading |
@@ -46,6 +47,7 @@ export type ErrorCode =
   | "BACKEND_UNAVAILABLE"
   | "LOAD_FAILED"
   | "WRITE_FAILED"
+  | "DOWNLOAD_FAILED"
   | "TOKENIZE_FAILED"
   | "NUMERIC_ERROR"
   | "ABORTED"

@@ -84,6 +84,8 @@ export type { Score, ScoreOptions } from "./score.js";
 export type { Embeddings, EmbedOptions, Pooling, RankedDocument, RerankOptions } from "./embed.js";
 export { ModelPool } from "./pool/model-pool.js";
 export type { Lease, PoolEntry, PoolEvents, PooledModel, PoolOptions, UnloadReason } from "./pool/model-pool.js";
+export { pullModel } from "./hub/pull-model.js";
+export type { PulledModel, PullOptions, PullProgress } from "./hub/pull-model.js";
 export type { JsonSchema } from "./structured/json-schema.js";
 export type { ResponseFormat } from "./structured/response-format.js";
 export type { Schema, StandardJsonSchema, StandardResult } from "./structured/schema.js";

@@ -6,6 +6,8 @@ import { POOLINGS } from "./embed.js";
 import { Engine, type StartEngine } from "./engine.js";
 import { ColdstartError } from "./errors.js";
 import { fingerprint } from "./fingerprint.js";
+import { pullModel } from "./hub/pull-model.js";
+import { isSpec } from "./hub/spec.js";
 import { RemoteEngine } from "./isolation/remote-engine.js";
 import { withPlanning } from "./isolation/with-planning.js";
 import type { LoadOptions } from "./load-options.js";
@@ -24,18 +26,21 @@ import type { Worker } from "./workers/probe.js";
 
 /**
  * Loads a GGUF model, or the model in a folder in Hugging Face's layout (see `convertModel()`). Of a split model, give the
- * first file.
+ * first file. A name such as `"hf:owner/repo:Q4_K_M"` is fetched first, what is missing of it (see `pullModel()`).
  *
  * Everything slow happens off the JavaScript thread. The header is checked before llama.cpp sees the file, and where the
  * model goes is decided before its weights are read (see `planModel()`).
  *
  * Rejects with `MODEL_NOT_FOUND`, `INVALID_GGUF`, `INVALID_CHECKPOINT`, `UNSUPPORTED_MODEL`, `INVALID_OPTION`, `OUT_OF_MEMORY`,
  * `BACKEND_UNAVAILABLE` (with `strict`), `LOAD_FAILED`, `NUMERIC_ERROR` (with `quantize`: weights out of the type's range),
- * `WRITE_FAILED` (with `quantizeCache` and `strict`), `WORKER_UNREACHABLE`, `WORKER_MISMATCH`, `ENGINE_CRASHED`, `ABORTED`,
+ * `WRITE_FAILED` (with `quantizeCache` and `strict`), `WORKER_UNREACHABLE`, `WORKER_MISMATCH`, `DOWNLOAD_FAILED`, `ENGINE_CRASHED`, `ABORTED`,
  * `NATIVE_ADDON_MISSING`.
  */
 export async function loadModel(path: string | URL, options: LoadOptions = {}): Promise<Model> {
-  const checked = checkLoad(path, options);
+  // Options first: a model may take an hour to come.
+  if (isSpec(path)) checkLoad("model.gguf", options);
+  const file = isSpec(path) ? await fetchFirst(path, options) : path;
+  const checked = checkLoad(file, options);
   const { signal } = checked;
   if (signal?.aborted) throw aborted(signal);
   const model = await loadChecked(checked).catch((error: unknown) => {
@@ -43,6 +48,10 @@ export async function loadModel(path: string | URL, options: LoadOptions = {}): 
   });
   for (const note of model.placement.notes) process.emitWarning(note, { type: "ColdstartWarning" });
   return model;
+}
+
+async function fetchFirst(spec: string, { signal }: LoadOptions): Promise<string> {
+  return (await pullModel(spec, signal ? { signal } : {})).path;
 }
 
 async function loadChecked(checked: CheckedLoad): Promise<Model> {

@@ -13,6 +13,7 @@ import { Lines } from "./chat-lines.js";
 import { placementOf, type PlacementFlags } from "./commands/placement.js";
 import { given } from "./given.js";
 import { withProgress } from "./progress.js";
+import { fetched } from "./pull.js";
 
 export interface ChatFlags
   extends PlacementFlags, Pick<AnswerOptions, "maxTokens" | "temperature" | "topK" | "topP" | "minP" | "seed"> {
@@ -42,8 +43,9 @@ export async function chat(path: string, flags: ChatFlags): Promise<void> {
   const template = flags.chatTemplate;
   const chatTemplate = template !== undefined && existsSync(template) ? readFileSync(template, "utf8") : template;
   const messages = history === undefined ? [] : readMessages(history);
+  const file = await fetched(path, flags.quiet === true);
   const model = await withProgress("Loading", flags.quiet === true, (progress) =>
-    loadModel(path, { ...placementOf(flags), ...given({ threads }), ...progress }),
+    loadModel(file, { ...placementOf(flags), ...given({ threads }), ...progress }),
   );
   try {
     const thinking =

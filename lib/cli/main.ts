@@ -35,6 +35,7 @@ const commands = new Map<string, () => Promise<{ register: (program: Command, ve
   ["inspect", () => import("./commands/inspect.js")],
   ["merge", () => import("./commands/merge.js")],
   ["plan", () => import("./commands/plan.js")],
+  ["pull", () => import("./commands/pull.js")],
   ["quantize", () => import("./commands/quantize.js")],
   ["run", () => import("./commands/run.js")],
   ["split", () => import("./commands/split.js")],

@@ -10,6 +10,7 @@ import { placementOf, type PlacementFlags } from "./commands/placement.js";
 import { EXIT } from "./exit-codes.js";
 import { given } from "./given.js";
 import { withProgress } from "./progress.js";
+import { fetched } from "./pull.js";
 
 export interface RunFlags
   extends
@@ -31,6 +32,7 @@ export async function run(path: string, options: RunFlags): Promise<void> {
   const { repeatPenalty, frequencyPenalty, presencePenalty } = options;
   const grammar = options.grammarFile === undefined ? undefined : readGrammar(options.grammarFile);
   const prompt = options.prompt ?? (await readAll(process.stdin));
+  const file = await fetched(path, options.quiet === true || options.json === true);
   const started = performance.now();
 
   // The first Ctrl-C ends the text, and what is there is kept; the second ends the process.
@@ -38,7 +40,7 @@ export async function run(path: string, options: RunFlags): Promise<void> {
   process.once("SIGINT", () => interrupt.abort());
 
   const model = await loadWithProgress(
-    path,
+    file,
     {
       ...placementOf(options),
       ...given({ onOutOfMemory, strict, threads, isolation, loadMode, quantizeCache, signal: interrupt.signal }),
