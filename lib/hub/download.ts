@@ -131,14 +131,16 @@ class Pieces {
         await this.#save();
       }
     };
-    try {
-      // The first one alone: it says whether the server has ranges.
-      await work(1);
-      await Promise.all(Array.from({ length: connections }, () => work(Infinity)));
-    } catch (error) {
-      failure.abort();
-      throw signal?.aborted ? aborted(signal) : error;
-    }
+    let error: { reason: unknown } | undefined;
+    const guarded = (most: number) =>
+      work(most).catch((reason: unknown) => {
+        error ??= { reason };
+        failure.abort();
+      });
+    // The first one alone: it says whether the server has ranges.
+    await guarded(1);
+    await Promise.all(Array.from({ length: error ? 0 : connections }, () => guarded(Infinity)));
+    if (error) throw signal?.aborted ? aborted(signal) : error.reason;
   }
 
   /** One after the other, and whole or not at all. */

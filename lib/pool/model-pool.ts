@@ -313,6 +313,8 @@ export class ModelPool extends EventEmitter<PoolEvents> implements AsyncDisposab
         entry.waiters.clear();
       }
       if (this.#queue[0] === entry) this.#queue.shift();
+      // Who came when all others had left, and the loading was given up.
+      if (entry.waiters.size > 0 && !this.#queue.includes(entry)) this.#queue.push(entry);
     }
     this.#isWorking = false;
   }

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <utility>
 
 #include "loading/memory_breakdown.h"
 #include "loading/model_kind.h"
@@ -132,12 +133,12 @@ void Embedder::Enqueue(EmbeddingRequest request) {
     requests_.push_back(std::move(work));
   } catch (...) {
     outbox_.Push(Failed{request.id, CurrentError("Embedding")});
+    urgent_ = true;
   }
 }
 
 bool Embedder::Turn() {
   DropCancelled();
-  const size_t waiting = requests_.size();
   const std::vector<Piece> pieces = Fill();
   if (!pieces.empty()) {
     try {
@@ -148,13 +149,14 @@ bool Embedder::Turn() {
     }
   }
   EraseDone();
-  return requests_.size() < waiting || requests_.empty();
+  return std::exchange(urgent_, false);
 }
 
 void Embedder::DropCancelled() {
   std::erase_if(requests_, [this](const Work& work) {
     if (!*work.request.cancelled) return false;
     outbox_.Push(Embedded{work.request.id, std::nullopt});
+    urgent_ = true;
     return true;
   });
 }
@@ -241,6 +243,7 @@ void Embedder::Take(const Piece& piece) {
 void Embedder::Fail(Work& work, const Error& error) {
   if (work.failed) return;
   work.failed = true;
+  urgent_ = true;
   outbox_.Push(Failed{work.request.id, error});
 }
 
@@ -249,6 +252,7 @@ void Embedder::EraseDone() {
     if (work.failed) return true;
     if (work.next < work.request.texts.size() || *work.request.cancelled) return false;
     outbox_.Push(Embedded{work.request.id, std::move(work.embeddings)});
+    urgent_ = true;
     return true;
   });
 }

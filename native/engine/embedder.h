@@ -46,7 +46,7 @@ class Embedder {
   // What happens to the request is told through the outbox: RequestProgress*, then Embedded or Failed.
   void Enqueue(EmbeddingRequest request);
 
-  // Computes one step. True when something ended.
+  // Computes one step. True when something ended, which the other side should know at once.
   bool Turn();
 
   bool idle() const { return requests_.empty(); }
@@ -87,6 +87,7 @@ class Embedder {
   Batch batch_;
   // The flags of the requests in the step that is being computed; read by ggml's threads, too.
   std::vector<const std::atomic<bool>*> computing_;
+  bool urgent_ = false;
 };
 
 }  // namespace coldstart

@@ -217,6 +217,8 @@ void Engine::Serve(Generator* generator, Embedder& embedder) {
       urgent = generator->Turn() || urgent;
       const std::lock_guard lock(mutex_);
       status_ = generator->status();
+    } else {
+      urgent = urgent || embedder.idle();
     }
     // Waking JavaScript costs a system call here and a turn of its event loop there, together as much as a step of a
     // small model: so it is not done for each.

@@ -106,6 +106,15 @@ describe("ModelPool", function () {
       (await staying).release();
       assert.deepEqual(events, ["load a", "unload a, evicted", "load c"]);
       await assert.rejects(pool.acquire("a", { signal: abort.signal }), coldstartError("ABORTED"));
+      // Who comes when the last one has just left.
+      const left = new AbortController();
+      const gone = pool.acquire("b", { signal: left.signal });
+      await delay(1);
+      left.abort();
+      const late = pool.acquire("b");
+      await assert.rejects(gone, coldstartError("ABORTED"));
+      (await late).release();
+      await pool.unload("b");
       // One of two who wait for the same.
       const second = new AbortController();
       const [first, other] = [pool.acquire("b", { signal: second.signal }), pool.acquire("b")];
