@@ -10,7 +10,7 @@ const MODEL = "minilm-f16";
 const CASES = [
   { texts: 64, words: [4, 12], title: "64 short texts" },
   { texts: 64, words: [8, 60], title: "64 texts" },
-  { texts: 1000, words: [8, 60], title: "1000 texts" },
+  { texts: 256, words: [8, 60], title: "256 texts" },
 ];
 
 export default {
