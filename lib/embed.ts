@@ -1,7 +1,9 @@
 // Texts as vectors, and documents in the order in which they answer a query.
 
+import type { AdapterChoice } from "./adapters.js";
 import { withResolvers, type Engine } from "./engine.js";
 import { ColdstartError } from "./errors.js";
+import type { OptionsHost } from "./generate-options.js";
 import type { NativeEmbeddings } from "./native.js";
 import { invalidOption, OptionReader } from "./options.js";
 
@@ -17,6 +19,8 @@ interface InputOptions {
    * end, `"start"` its beginning; the tokens that the model expects around a text stay.
    */
   truncate?: "error" | "end" | "start";
+  /** What is added to the model for these; see `GenerateOptions.adapters`. */
+  adapters?: readonly AdapterChoice[];
   /** Gets the share of the texts that are done, 0 to 1. */
   onProgress?: (fraction: number) => void;
   /** Rejects with `ABORTED`. */
@@ -57,12 +61,11 @@ export interface RankedDocument {
 }
 
 /** The parts of a model that embedding needs. */
-export interface EmbedHost {
+export interface EmbedHost extends OptionsHost {
   engine: Engine;
-  contextLength: number;
 }
 
-const INPUT = ["truncate", "onProgress", "signal"] as const satisfies readonly (keyof InputOptions)[];
+const INPUT = ["truncate", "adapters", "onProgress", "signal"] as const satisfies readonly (keyof InputOptions)[];
 
 export async function embed(host: EmbedHost, texts: unknown, options: EmbedOptions): Promise<Embeddings> {
   const read = new OptionReader(options, ["pooling", "normalize", "dimensions", ...INPUT]);
@@ -106,19 +109,20 @@ function checkTexts(value: unknown, name: string): string[] {
 }
 
 async function request(
-  { engine, contextLength }: EmbedHost,
+  { engine, contextLength, adapters }: EmbedHost,
   input: { texts: string[]; query?: string; pooling: number; normalize: boolean; dimensions: number },
   read: OptionReader,
 ): Promise<NativeEmbeddings> {
   const signal = read.signal();
   const onProgress = read.callback("onProgress") as ((fraction: number) => void) | undefined;
   const truncate = read.choice("truncate", ["error", "end", "start"] as const, "error");
+  const uses = adapters.choose(read.raw("adapters"));
   const none = { dimensions: 0, values: new Float32Array(), offsets: new Float64Array(), tokens: new Uint32Array() };
   if (signal?.aborted) throw aborted(signal);
   if (input.texts.length === 0) return none;
   const settled = withResolvers<NativeEmbeddings>();
   const cancel = engine.embed(
-    { ...input, limit: contextLength, truncate },
+    { ...input, limit: contextLength, truncate, adapters: uses },
     {
       requestProgress: (fraction) => {
         try {

@@ -4,6 +4,7 @@ import { ColdstartError } from "./errors.js";
 import {
   native,
   type NativeActivationSquares,
+  type NativeAdapter,
   type NativeCalibration,
   type NativeChunk,
   type NativeEmbedding,
@@ -18,15 +19,17 @@ import {
   type NativeStatus,
 } from "./native.js";
 
-/** Gets the events of one request. Exactly one of `finished`, `calibrated`, `embedded` and `failed` is called, last. */
+/** Gets the events of one request. Exactly one of those from `finished` on is called, last. */
 export interface RequestListener {
   chunk?(chunk: NativeChunk): void;
   snapshot?(state: Uint8Array): void;
   scored?(scored: NativeScored): void;
-  finished?(finished: NativeFinished): void;
   requestProgress?(fraction: number): void;
+  finished?(finished: NativeFinished): void;
   calibrated?(matrices: NativeActivationSquares[] | undefined): void;
   embedded?(embeddings: NativeEmbeddings | undefined): void;
+  adapterLoaded?(adapter: NativeAdapter & { id: number }): void;
+  adapterUnloaded?(): void;
   failed(error: ColdstartError): void;
 }
 
@@ -44,6 +47,10 @@ export class Engine {
 
   readonly #native: NativeEngine;
   readonly #listeners = new Map<number, RequestListener>();
+  /** The adapters that requests use. */
+  readonly #uses = new Map<number, readonly number[]>();
+  /** What is done when no request uses an adapter any more. */
+  readonly #whenUnused = new Map<number, () => void>();
   readonly #onProgress: (fraction: number) => void;
   readonly #settleLoaded: PromiseWithResolvers<NativeLoaded>;
   readonly #closed: PromiseWithResolvers<undefined>;
@@ -52,10 +59,11 @@ export class Engine {
   #isClosed = false;
   /** Why requests are refused, once they are. */
   #ended: ColdstartError | undefined;
-  #nextId = 1;
+  #nextId: number;
 
   constructor(options: NativeEngineOptions, onProgress: (fraction: number) => void, start: StartEngine = startHere) {
     this.#onProgress = onProgress;
+    this.#nextId = 1 + options.adapters.length;
     this.#settleLoaded = withResolvers<NativeLoaded>();
     this.#closed = withResolvers<undefined>();
     this.loaded = this.#settleLoaded.promise;
@@ -73,7 +81,7 @@ export class Engine {
 
   /** Starts a request; the function returned cancels it. Throws `DISPOSED` when the engine has ended. */
   submit(request: Omit<NativeRequest, "id">, listener: RequestListener): () => void {
-    return this.#start((id) => this.#native.submit({ ...request, id }), listener);
+    return this.#start((id) => this.#native.submit({ ...request, id }), listener, request.adapters);
   }
 
   /** Likewise. */
@@ -83,14 +91,48 @@ export class Engine {
 
   /** Likewise. */
   embed(request: Omit<NativeEmbedding, "id">, listener: RequestListener): () => void {
-    return this.#start((id) => this.#native.embed({ ...request, id }), listener);
+    return this.#start((id) => this.#native.embed({ ...request, id }), listener, request.adapters);
   }
 
-  #start(start: (id: number) => void, listener: RequestListener): () => void {
+  async loadAdapter(path: string): Promise<NativeAdapter & { id: number }> {
+    const settled = withResolvers<NativeAdapter & { id: number }>();
+    this.#start((id) => this.#native.loadAdapter(id, path), {
+      adapterLoaded: (adapter) => settled.resolve(adapter),
+      failed: (error) => settled.reject(error),
+    });
+    return settled.promise;
+  }
+
+  /** Resolves when it is freed: no sooner than the requests end that use it. */
+  async unloadAdapter(adapter: number): Promise<void> {
+    if (this.#isUsed(adapter)) await new Promise<void>((resolve) => this.#whenUnused.set(adapter, resolve));
+    if (this.#ended) return void (await this.#closed.promise);
+    const settled = withResolvers<void>();
+    this.#start((id) => this.#native.unloadAdapter(id, adapter), {
+      adapterUnloaded: () => settled.resolve(),
+      failed: () => settled.resolve(), // With all else.
+    });
+    return settled.promise;
+  }
+
+  #isUsed(adapter: number): boolean {
+    return [...this.#uses.values()].some((adapters) => adapters.includes(adapter));
+  }
+
+  #start(
+    start: (id: number) => void,
+    listener: RequestListener,
+    adapters: readonly (readonly [id: number, scale: number])[] = [],
+  ): () => void {
     if (this.#ended) throw this.#ended;
     const id = this.#nextId++;
     start(id);
     this.#listeners.set(id, listener);
+    if (adapters.length > 0)
+      this.#uses.set(
+        id,
+        adapters.map(([adapter]) => adapter),
+      );
     this.#keepWhileBusy();
     return () => {
       if (this.#listeners.has(id)) this.#native.cancel(id);
@@ -108,9 +150,9 @@ export class Engine {
   }
 
   /** Makes a saved state available to requests that start with `tokens`. */
-  restore(tokens: Int32Array, state: Uint8Array): void {
+  restore(tokens: Int32Array, state: Uint8Array, adapters: [id: number, scale: number][]): void {
     if (this.#ended) throw this.#ended;
-    this.#native.restore(tokens, state);
+    this.#native.restore(tokens, state, adapters);
   }
 
   status(): NativeStatus {
@@ -162,6 +204,12 @@ export class Engine {
         case "embedded":
           this.#take(event.id)?.embedded?.(event.embeddings);
           break;
+        case "adapterLoaded":
+          this.#take(event.id)?.adapterLoaded?.(event);
+          break;
+        case "adapterUnloaded":
+          this.#take(event.id)?.adapterUnloaded?.();
+          break;
         case "failed":
           this.#take(event.id)?.failed(event.error);
           break;
@@ -179,7 +227,19 @@ export class Engine {
   #take(id: number): RequestListener | undefined {
     const listener = this.#listeners.get(id);
     this.#listeners.delete(id);
+    this.#letGo(id);
     return listener;
+  }
+
+  #letGo(id: number): void {
+    const adapters = this.#uses.get(id) ?? [];
+    this.#uses.delete(id);
+    for (const adapter of adapters) {
+      const unload = this.#whenUnused.get(adapter);
+      if (unload === undefined || this.#isUsed(adapter)) continue;
+      this.#whenUnused.delete(adapter);
+      unload();
+    }
   }
 
   #end(error: ColdstartError): void {
@@ -189,6 +249,9 @@ export class Engine {
     this.#isClosed = true;
     for (const listener of this.#listeners.values()) listener.failed(error);
     this.#listeners.clear();
+    this.#uses.clear();
+    for (const unload of this.#whenUnused.values()) unload();
+    this.#whenUnused.clear();
     // Stopped before it was loaded; nothing happens when it was.
     this.#settleLoaded.reject(error);
     this.#closed.resolve(undefined);

@@ -1,5 +1,6 @@
 // The options of model.generate(), checked and made into the engine's request.
 
+import type { AdapterChoice, AdapterUse } from "./adapters.js";
 import type { NativeRequest } from "./native.js";
 import { invalidOption, OptionReader } from "./options.js";
 import { checkFormat, type ResponseFormat } from "./structured/response-format.js";
@@ -22,6 +23,11 @@ export interface GenerateOptions<T = unknown> {
    *   half of the context; without it a quarter); end when the context is full.
    */
   overflow?: "error" | "stop" | "shift" | "truncateMiddle";
+  /**
+   * What is added to the model for this one: adapters of `model.loadAdapter()` and `model.adapters`, and by how much each counts; what
+   * several add is added up. Default: those that the model was loaded with, by the scales given there. `[]`: the model alone.
+   */
+  adapters?: readonly AdapterChoice[];
   /** Among waiting generations, those of higher priority start first; a whole number, default 0. */
   priority?: number;
   /** Sharpness of the distribution, 0 to 100: 0 always takes the most likely token. Default 0.8. */
@@ -95,7 +101,7 @@ export interface GenerateOptions<T = unknown> {
 }
 
 const NAMES = [
-  "maxTokens", "overflow", "priority", "temperature", "topK", "topP", "minP", "typicalP", "xtc", "dry", "mirostat", "repeatPenalty",
+  "maxTokens", "overflow", "adapters", "priority", "temperature", "topK", "topP", "minP", "typicalP", "xtc", "dry", "mirostat", "repeatPenalty",
   "frequencyPenalty", "presencePenalty", "penaltyLastTokens", "logitBias", "grammar", "responseFormat", "suffix", "stop", "seed", "logprobs",
   "parseSpecial", "signal",
 ] as const satisfies readonly (keyof GenerateOptions)[]; // prettier-ignore
@@ -111,15 +117,24 @@ export interface CheckedRequest {
   validate?: CheckedSchema["validate"] | undefined;
 }
 
-/**
- * @param contextLength tokens, of the loaded model
- * @param nextSeed gives the seed when the options have none
- */
+/** What options are checked against: a loaded model. */
+export interface OptionsHost {
+  /** Tokens of one request. */
+  contextLength: number;
+  /** The seed of a request whose options have none. */
+  nextSeed: () => number;
+  adapters: { choose(value: unknown): AdapterUse[] };
+}
+
+/** For what samples nothing, and uses up no seed. */
+export function withoutSeed({ contextLength, adapters }: OptionsHost): OptionsHost {
+  return { contextLength, adapters, nextSeed: () => 0 };
+}
+
 export function checkGenerate(
   prompt: Prompt,
   options: GenerateOptions,
-  contextLength: number,
-  nextSeed: () => number,
+  { contextLength, nextSeed, adapters }: OptionsHost,
 ): CheckedRequest {
   const read = new OptionReader(options, NAMES);
   const xtc = read.nested("xtc", ["probability", "threshold"]);
@@ -145,6 +160,7 @@ export function checkGenerate(
       parseSpecial: read.boolean("parseSpecial", true),
       ...(maxTokens === undefined ? {} : { maxTokens }),
       overflow: read.choice("overflow", ["error", "stop", "shift", "truncateMiddle"] as const, "error"),
+      adapters: adapters.choose(read.raw("adapters")),
       priority: read.integer("priority", -1_000_000, 1_000_000, 0),
       snapshot: false,
       reportTokens: false,

@@ -3,6 +3,7 @@
  *
  * @module coldstart
  */
+export { Adapter, type AdapterChoice } from "./adapters.js";
 export { listBackends, type Backend } from "./backends.js";
 export { Answer, type AnswerResult } from "./chat/answer.js";
 export type { AnswerOptions } from "./chat/answer-options.js";
@@ -89,6 +90,6 @@ export type { PulledModel, PullOptions, PullProgress } from "./hub/pull-model.js
 export type { JsonSchema } from "./structured/json-schema.js";
 export type { ResponseFormat } from "./structured/response-format.js";
 export type { Schema, StandardJsonSchema, StandardResult } from "./structured/schema.js";
-export { Session } from "./session.js";
+export { Session, type SessionOptions } from "./session.js";
 export { Streamed } from "./streamed.js";
 export { version, type Versions } from "./version.js";

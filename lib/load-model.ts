@@ -1,4 +1,5 @@
 import { randomInt } from "node:crypto";
+import { Adapters } from "./adapters.js";
 import { loadedPlugins } from "./backends.js";
 import { checkLoad, type CheckedLoad, type PlacementWishes } from "./check-load.js";
 import { withAvailableMemory } from "./devices.js";
@@ -13,7 +14,7 @@ import { withPlanning } from "./isolation/with-planning.js";
 import type { LoadOptions } from "./load-options.js";
 import { Model, type Placement } from "./model.js";
 import { openLoad, toPlan, type OpenedLoad } from "./model-source.js";
-import type { NativeEngineOptions, NativeLoaded } from "./native.js";
+import type { NativeAdapter, NativeEngineOptions, NativeLoaded } from "./native.js";
 import { countExtras } from "./placement/extras.js";
 import { reserveOf } from "./placement/fit.js";
 import { outOfMemory, refuseHopeless, rungs } from "./placement/out-of-memory.js";
@@ -241,14 +242,24 @@ function toModel(
     chatTemplate: loaded.chatTemplate === "" ? undefined : loaded.chatTemplate,
     metadata: header.metadata,
   };
-  let origin: Promise<SnapshotOrigin> | undefined;
-  const readOrigin = async (): Promise<SnapshotOrigin> => ({
-    fingerprint: await fingerprint(source, native),
+  const origins = new Map<string, Promise<SnapshotOrigin>>();
+  const readOrigin = async (adapters: [path: string, scale: number][]): Promise<SnapshotOrigin> => ({
+    fingerprint: await fingerprint(source, { ...native, adapters }),
     release: version().llamaCpp,
     keyType: native.keyType,
     valueType: native.valueType,
     layout: placement.kvCache.layout,
     parallel: native.kvUnified ? 0 : native.parallel,
   });
-  return new Model(engine, info, placement, nextSeed, () => (origin ??= readOrigin()));
+  const originOf = (adapters: [path: string, scale: number][]) => {
+    const key = JSON.stringify(adapters);
+    const origin = origins.get(key) ?? readOrigin(adapters);
+    origins.set(key, origin);
+    return origin;
+  };
+  const adapters = new Adapters(
+    engine,
+    info.adapters.map((adapter, i) => ({ ...adapter, ...(loaded.adapters[i] as NativeAdapter) })),
+  );
+  return new Model(engine, info, placement, adapters, nextSeed, originOf);
 }

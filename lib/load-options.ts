@@ -97,8 +97,8 @@ export interface LoadOptions {
    */
   quantizeCache?: boolean | string;
   /**
-   * LoRA adapters (GGUF) to use, each a path or with the scale by which it counts; what several add is added up. `convertAdapter()`
-   * makes them of PEFT's folders. Default: none.
+   * Adapters (GGUF) to load and to use where nothing else is asked for: LoRA adapters, which `convertAdapter()` makes of PEFT's folders,
+   * and control vectors; each a path or with the scale by which it counts. What several add is added up. Default: none.
    */
   adapters?: (string | URL | AdapterOptions)[];
   /** Look for NaN and infinite weights while loading. Reads the whole file. With `quantize` always. Default false. */

@@ -1,3 +1,4 @@
+import type { Adapter, Adapters } from "./adapters.js";
 import { Answer, renderPrompt, type AnswerHost } from "./chat/answer.js";
 import { checkAnswer, type AnswerOptions } from "./chat/answer-options.js";
 import { Chat, type ChatOptions } from "./chat/chat.js";
@@ -6,7 +7,6 @@ import { ChatTemplates } from "./chat/template.js";
 import {
   embed,
   rerank,
-  type EmbedHost,
   type Embeddings,
   type EmbedOptions,
   type Pooling,
@@ -14,20 +14,34 @@ import {
   type RerankOptions,
 } from "./embed.js";
 import { withResolvers, type Engine } from "./engine.js";
-import { checkGenerate, checkTokens, type GenerateOptions, type Prompt } from "./generate-options.js";
+import {
+  checkGenerate,
+  checkTokens,
+  withoutSeed,
+  type GenerateOptions,
+  type OptionsHost,
+  type Prompt,
+} from "./generate-options.js";
 import { Generation } from "./generation.js";
 import type { MetadataValue, NativeActivationSquares, NativeCalibration, NativeScored } from "./native.js";
 import { invalidOption, OptionReader } from "./options.js";
 import type { Plan } from "./placement/plan.js";
-import { score, scoreTokens, type Score, type ScoredTokens, type ScoreHost, type ScoreOptions } from "./score.js";
-import { Session } from "./session.js";
+import {
+  score,
+  scoreTokens,
+  type Score,
+  type ScoredTokens,
+  type ScoreOptions,
+  type ScoreTokensOptions,
+} from "./score.js";
+import { Session, type SessionHost, type SessionOptions } from "./session.js";
 import type { SnapshotOrigin } from "./snapshot.js";
 
 /** What is known of a loaded model. */
 export interface ModelInfo {
   /** As given to `loadModel()`. */
   path: string;
-  /** LoRA adapters that are in use. */
+  /** The adapters that it was loaded with. */
   adapters: { path: string; scale: number }[];
   /** `"llama"`, `"qwen3"`, … */
   architecture: string;
@@ -109,24 +123,28 @@ export class Model implements AsyncDisposable {
   readonly placement: Placement;
 
   readonly #engine: Engine;
-  readonly #nextSeed: () => number;
+  readonly #adapters: Adapters;
+  /** What all that works on requests needs. */
+  readonly #host: OptionsHost & { engine: Engine };
   readonly #templates: ChatTemplates;
-  readonly #origin: () => Promise<SnapshotOrigin>;
+  readonly #origin: SessionHost["origin"];
 
   /** @internal Use `loadModel()`. */
   constructor(
     engine: Engine,
     info: ModelInfo,
     placement: Placement,
+    adapters: Adapters,
     nextSeed: () => number,
-    origin: () => Promise<SnapshotOrigin>,
+    origin: (adapters: [path: string, scale: number][]) => Promise<SnapshotOrigin>,
   ) {
     this.#engine = engine;
     this.info = info;
     this.placement = placement;
-    this.#nextSeed = nextSeed;
+    this.#adapters = adapters;
+    this.#host = { engine, adapters, nextSeed, contextLength: placement.contextLength };
     this.#templates = new ChatTemplates(engine, info);
-    this.#origin = origin;
+    this.#origin = (uses) => origin(adapters.filesOf(uses));
   }
 
   /**
@@ -136,7 +154,7 @@ export class Model implements AsyncDisposable {
    * @throws `INVALID_OPTION` for a bad prompt or option, `DISPOSED`. What can only be known later rejects `result`.
    */
   generate<T = unknown>(prompt: Prompt, options: GenerateOptions<T> = {}): Generation<T> {
-    return new Generation(this.#engine, checkGenerate(prompt, options, this.placement.contextLength, this.#nextSeed));
+    return new Generation(this.#engine, checkGenerate(prompt, options, this.#host));
   }
 
   /**
@@ -156,11 +174,7 @@ export class Model implements AsyncDisposable {
    */
   answer<T = unknown>(messages: readonly ChatMessage[], options: AnswerOptions<T> = {}): Answer<T> {
     checkMessages(messages, "messages");
-    return new Answer<T>(
-      this.#answerHost(),
-      messages,
-      checkAnswer(options, this.placement.contextLength, this.#nextSeed),
-    );
+    return new Answer<T>(this.#answerHost(), messages, checkAnswer(options, this.#host));
   }
 
   /**
@@ -170,28 +184,34 @@ export class Model implements AsyncDisposable {
    */
   async renderChat(messages: readonly ChatMessage[], options: AnswerOptions = {}): Promise<string> {
     checkMessages(messages, "messages");
-    const checked = checkAnswer(options, this.placement.contextLength, this.#nextSeed);
+    const checked = checkAnswer(options, withoutSeed(this.#host));
     return (await renderPrompt(this.#templates, messages, checked)).text;
   }
 
   #answerHost(): AnswerHost {
-    return {
-      engine: this.#engine,
-      contextLength: this.placement.contextLength,
-      nextSeed: this.#nextSeed,
-      templates: this.#templates,
-    };
+    return { ...this.#host, templates: this.#templates };
   }
 
-  /** A text that grows, empty or beginning with `tokens`. Nothing is computed yet. */
-  session(tokens: readonly number[] | Int32Array = []): Session {
-    const host = {
-      engine: this.#engine,
-      contextLength: this.placement.contextLength,
-      nextSeed: this.#nextSeed,
-      origin: this.#origin,
-    };
-    return new Session(host, Int32Array.from(checkTokens("tokens", tokens)));
+  /** A text that grows, empty or beginning with `tokens`. Nothing is computed yet. Throws `INVALID_OPTION`. */
+  session(tokens: readonly number[] | Int32Array = [], options: SessionOptions = {}): Session {
+    const host = { ...this.#host, origin: this.#origin };
+    return new Session(host, Int32Array.from(checkTokens("tokens", tokens)), options);
+  }
+
+  /**
+   * Loads one more adapter: a GGUF file with LoRA matrices (`convertAdapter()` makes one of PEFT's folders) or a control vector. It is
+   * used by what asks for it in `adapters`. Generations under way wait while its weights are read.
+   *
+   * Rejects with `INVALID_OPTION`, `MODEL_NOT_FOUND`, `INVALID_GGUF`, `UNSUPPORTED_MODEL` (it is for another model), `LOAD_FAILED`,
+   * `OUT_OF_MEMORY`, `DISPOSED`.
+   */
+  async loadAdapter(path: string | URL): Promise<Adapter> {
+    return this.#adapters.load(path);
+  }
+
+  /** The adapters that are loaded: those that it was loaded with, and those that came later. */
+  get adapters(): Adapter[] {
+    return this.#adapters.all;
   }
 
   /**
@@ -226,7 +246,7 @@ export class Model implements AsyncDisposable {
    * Rejects with `INVALID_OPTION`, `TOKENIZE_FAILED`, `CONTEXT_OVERFLOW`, `QUEUE_FULL`, `NUMERIC_ERROR`, `ABORTED`, `DISPOSED`.
    */
   async score(text: Prompt, options: ScoreOptions = {}): Promise<Score> {
-    return score(this.#scoreHost(), text, options);
+    return score(this.#host, text, options);
   }
 
   /**
@@ -237,7 +257,7 @@ export class Model implements AsyncDisposable {
    * `TOKENIZE_FAILED`, `NUMERIC_ERROR`, `ABORTED`, `DISPOSED`.
    */
   async embed(texts: string | readonly string[], options: EmbedOptions = {}): Promise<Embeddings> {
-    return embed(this.#embedHost(), texts, options);
+    return embed(this.#host, texts, options);
   }
 
   /**
@@ -246,20 +266,17 @@ export class Model implements AsyncDisposable {
    * Rejects as `embed()`; with `UNSUPPORTED_MODEL` where the model is none.
    */
   async rerank(query: string, documents: readonly string[], options: RerankOptions = {}): Promise<RankedDocument[]> {
-    return rerank(this.#embedHost(), query, documents, options);
-  }
-
-  #embedHost(): EmbedHost {
-    return { engine: this.#engine, contextLength: this.placement.contextLength };
+    return rerank(this.#host, query, documents, options);
   }
 
   /** @internal For evaluations, which also compare whole distributions. */
-  async scoreTokens(
-    scored: ScoredTokens,
-    options: { distributions?: boolean; base?: Uint8Array | undefined; priority?: number },
-    signal?: AbortSignal,
-  ): Promise<NativeScored> {
-    return (await scoreTokens(this.#scoreHost(), scored, options, signal)).scored;
+  async scoreTokens(scored: ScoredTokens, options: ScoreTokensOptions): Promise<NativeScored> {
+    return (await scoreTokens(this.#host, scored, options)).scored;
+  }
+
+  /** @internal Throws `INVALID_OPTION`, as `generate()` would. */
+  checkOptions(options: GenerateOptions): void {
+    checkGenerate("x", options, withoutSeed(this.#host));
   }
 
   /** @internal For computeImportance(). Undefined when it was aborted. */
@@ -277,10 +294,6 @@ export class Model implements AsyncDisposable {
     });
     signal.addEventListener("abort", cancel, { once: true });
     return settled.promise.finally(() => signal.removeEventListener("abort", cancel));
-  }
-
-  #scoreHost(): ScoreHost {
-    return { engine: this.#engine, contextLength: this.placement.contextLength };
   }
 
   /** What the model is doing at this moment. */

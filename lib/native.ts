@@ -169,7 +169,7 @@ export interface NativeEngineOptions {
   checkpoint?: NativeCheckpoint;
   /** Quantize the weights while they are loaded. */
   quantize?: NativeRecipe;
-  /** LoRA adapters (GGUF) of the whole model, and by how much they count. */
+  /** Adapters (GGUF) to load, and by how much they count where nothing else is said. Their numbers are 1, 2, … */
   adapters: [path: string, scale: number][];
   /** The weights are converted on their way into memory; with either of the two. */
   streamed: boolean;
@@ -258,6 +258,8 @@ export interface NativeRequest extends NativeSampling {
   maxTokens?: number;
   overflow: "error" | "stop" | "shift" | "truncateMiddle";
   priority: number;
+  /** By their numbers. */
+  adapters: [id: number, scale: number][];
   /** With maxTokens 0: also save the state. */
   snapshot: boolean;
   /** With maxTokens 0 and tokens as prompt: tell how likely its tokens are, from the index `from` on, 1 at least. */
@@ -364,6 +366,8 @@ export interface NativeEmbedding {
   normalize: boolean;
   /** 0: all. */
   dimensions: number;
+  /** By their numbers. */
+  adapters: [id: number, scale: number][];
 }
 
 export interface NativeEmbeddings {
@@ -391,6 +395,13 @@ export interface NativeLogprob {
   top: { token: number; text: string; logprob: number }[];
 }
 
+/** An adapter that was loaded. */
+export interface NativeAdapter {
+  kind: "lora" | "controlVector";
+  /** Of its weights. */
+  bytes: number;
+}
+
 export interface NativeLoaded {
   type: "loaded";
   header: GgufHeader;
@@ -416,6 +427,8 @@ export interface NativeLoaded {
   loadMode: Exclude<LoadMode, "auto">;
   prefetch: boolean;
   notes: string[];
+  /** Of the options. */
+  adapters: NativeAdapter[];
   devices: NativeDeviceMemory[];
 }
 
@@ -515,6 +528,9 @@ export type NativeEvent =
   | { type: "calibrated"; id: number; matrices?: NativeActivationSquares[] }
   /** Without `embeddings` it was cancelled. */
   | { type: "embedded"; id: number; embeddings?: NativeEmbeddings }
+  /** Its number is the request's. */
+  | ({ type: "adapterLoaded"; id: number } & NativeAdapter)
+  | { type: "adapterUnloaded"; id: number }
   | NativeFinished
   | { type: "failed"; id: number; error: ColdstartError }
   | { type: "trouble"; error: ColdstartError }
@@ -522,7 +538,7 @@ export type NativeEvent =
 
 /** Whether nothing more comes for the request that the event is of. */
 export function endsRequest(event: NativeEvent): event is Extract<NativeEvent, { id: number }> {
-  return ["finished", "calibrated", "embedded", "failed"].includes(event.type);
+  return ["finished", "calibrated", "embedded", "adapterLoaded", "adapterUnloaded", "failed"].includes(event.type);
 }
 
 export interface NativeStatus {
@@ -541,7 +557,10 @@ export interface NativeEngine {
   calibrate(request: NativeCalibration): void;
   embed(request: NativeEmbedding): void;
   cancel(id: number): void;
-  restore(tokens: Int32Array, state: Uint8Array): void;
+  loadAdapter(id: number, path: string): void;
+  /** No request under way uses it. */
+  unloadAdapter(id: number, adapter: number): void;
+  restore(tokens: Int32Array, state: Uint8Array, adapters: [id: number, scale: number][]): void;
   status(): NativeStatus;
   stop(): void;
   tokenize(text: string, addSpecial: boolean, parseSpecial: boolean): Promise<number[]>;

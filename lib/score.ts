@@ -1,8 +1,17 @@
 // How likely a model finds a text.
 
+import type { AdapterChoice } from "./adapters.js";
 import type { Engine } from "./engine.js";
 import { ColdstartError } from "./errors.js";
-import { checkGenerate, checkPrompt, checkTokens, type Prompt } from "./generate-options.js";
+import {
+  checkGenerate,
+  checkPrompt,
+  checkTokens,
+  withoutSeed,
+  type GenerateOptions,
+  type OptionsHost,
+  type Prompt,
+} from "./generate-options.js";
 import type { NativeRequest, NativeScored } from "./native.js";
 import { invalidOption, OptionReader } from "./options.js";
 import { prefill } from "./prefill.js";
@@ -12,6 +21,8 @@ export interface ScoreOptions {
   given?: Prompt;
   /** Read the text of special tokens as those tokens. Default true. */
   parseSpecial?: boolean;
+  /** What is added to the model for this; see `GenerateOptions.adapters`. */
+  adapters?: readonly AdapterChoice[];
   /** Among what waits, those of higher priority start first; a whole number, default 0. */
   priority?: number;
   /** Rejects with `ABORTED`. */
@@ -37,9 +48,19 @@ export interface Score {
 }
 
 /** The parts of a model that scoring needs. */
-export interface ScoreHost {
+export interface ScoreHost extends OptionsHost {
   engine: Engine;
-  contextLength: number;
+}
+
+/** How tokens are scored. */
+export interface ScoreTokensOptions {
+  adapters?: ScoreOptions["adapters"] | undefined;
+  priority?: number | undefined;
+  signal?: AbortSignal | undefined;
+  /** Also tell how likely every token of the vocabulary was. */
+  distributions?: boolean;
+  /** Distributions that another model told, to compare with. */
+  base?: Uint8Array | undefined;
 }
 
 /** Which tokens are scored: those from the index `from` on. */
@@ -49,13 +70,12 @@ export interface ScoredTokens {
 }
 
 export async function score(host: ScoreHost, text: Prompt, options: ScoreOptions): Promise<Score> {
-  const read = new OptionReader(options, ["given", "parseSpecial", "priority", "signal"]);
-  const signal = read.signal();
-  const priority = read.integer("priority", -1_000_000, 1_000_000, 0);
+  const read = new OptionReader(options, ["given", "parseSpecial", "adapters", "priority", "signal"]);
+  const { adapters, priority, signal } = options;
   const parseSpecial = read.boolean("parseSpecial", true);
   const given = read.raw("given") as Prompt | undefined;
   const { tokens, from } = await tokensToScore(host.engine, text, given, parseSpecial);
-  const { scored, cachedTokens } = await scoreTokens(host, { tokens, from }, { priority }, signal);
+  const { scored, cachedTokens } = await scoreTokens(host, { tokens, from }, { adapters, priority, signal });
   const logprobs = [...scored.logprobs];
   const logprob = logprobs.reduce((sum, one) => sum + one, 0);
   return {
@@ -101,18 +121,13 @@ function atLeastTwo(tokens: Int32Array, from: number): ScoredTokens {
 
 /** @internal Of tokens that are checked. Rejects as `model.score()`. */
 export async function scoreTokens(
-  { engine, contextLength }: ScoreHost,
+  host: ScoreHost,
   { tokens, from }: ScoredTokens,
-  {
-    distributions = false,
-    base,
-    priority = 0,
-  }: { distributions?: boolean; base?: Uint8Array | undefined; priority?: number },
-  signal?: AbortSignal,
+  { distributions = false, base, ...options }: ScoreTokensOptions,
 ): Promise<{ scored: NativeScored; cachedTokens: number }> {
-  const { request } = checkGenerate(tokens, { priority, ...(signal && { signal }) }, contextLength, () => 0);
+  const { request, signal } = checkGenerate(tokens, options as GenerateOptions, withoutSeed(host));
   const score: NativeRequest["score"] = { from, distributions, ...(base && { base }) };
-  const { finished, scored } = await prefill(engine, { ...request, score }, signal);
+  const { finished, scored } = await prefill(host.engine, { ...request, score }, signal);
   if (scored !== undefined) return { scored, cachedTokens: finished.cachedTokens };
   throw new ColdstartError("ABORTED", "Scoring was aborted.", {
     remedy: "Nothing was kept; start again when needed.",

@@ -1,8 +1,17 @@
 import { readFile, writeFile } from "node:fs/promises";
 import { writeAtomically } from "./atomic-file.js";
+import type { AdapterChoice, AdapterUse } from "./adapters.js";
 import type { Engine } from "./engine.js";
 import { ColdstartError } from "./errors.js";
-import { checkGenerate, checkTokens, type GenerateOptions, type Prompt } from "./generate-options.js";
+import {
+  checkGenerate,
+  checkTokens,
+  withoutSeed,
+  type CheckedRequest,
+  type GenerateOptions,
+  type OptionsHost,
+  type Prompt,
+} from "./generate-options.js";
 import { Generation } from "./generation.js";
 import type { NativeFinished, NativeRequest } from "./native.js";
 import { invalidOption, OptionReader } from "./options.js";
@@ -10,12 +19,15 @@ import { prefill } from "./prefill.js";
 import { checkState, decodeSnapshot, encodeSnapshot, isCheckable, type SnapshotOrigin } from "./snapshot.js";
 
 /** What sessions need of their model. */
-export interface SessionHost {
+export interface SessionHost extends OptionsHost {
   engine: Engine;
-  contextLength: number;
-  nextSeed: () => number;
-  /** What snapshots are made with and must fit. Read from the model's file at the first call. */
-  origin: () => Promise<SnapshotOrigin>;
+  /** What snapshots of texts with these adapters are made with and must fit. Read from the files at the first call. */
+  origin: (adapters: readonly AdapterUse[]) => Promise<SnapshotOrigin>;
+}
+
+export interface SessionOptions {
+  /** What its text is computed with, where `generate()` is not told otherwise. Default: what the model was loaded with. */
+  adapters?: readonly AdapterChoice[];
 }
 
 /**
@@ -26,12 +38,16 @@ export interface SessionHost {
  */
 export class Session {
   readonly #host: SessionHost;
+  readonly #options: SessionOptions;
   #tokens: Int32Array;
   #busy = false;
 
-  /** @internal Use `model.session()`. */
-  constructor(host: SessionHost, tokens: Int32Array) {
+  /** @internal Use `model.session()`. Throws `INVALID_OPTION`. */
+  constructor(host: SessionHost, tokens: Int32Array, options: SessionOptions) {
+    new OptionReader(options, ["adapters"]); // Refuses others.
+    host.adapters.choose(options.adapters);
     this.#host = host;
+    this.#options = options;
     this.#tokens = tokens;
   }
 
@@ -55,7 +71,7 @@ export class Session {
    */
   async append(prompt: Prompt, options: { parseSpecial?: boolean; signal?: AbortSignal } = {}): Promise<number> {
     new OptionReader(options, ["parseSpecial", "signal"]); // Refuses others.
-    const { request, signal } = checkGenerate(prompt, options, this.#host.contextLength, () => 0);
+    const { request, signal } = this.#check(prompt, options, withoutSeed(this.#host));
     await this.#exclusively(async () => {
       const { finished } = await this.#compute({ ...request, history: this.#tokens }, signal);
       this.#keep(finished);
@@ -72,14 +88,13 @@ export class Session {
     if (prompt === undefined && this.#tokens.length === 0) throw empty("continue");
     if (options.suffix !== undefined)
       throw invalidOption("suffix", options.suffix, "left out: what is filled in is no text that grows");
-    const { contextLength, nextSeed, engine } = this.#host;
     // The last token stands for the prompt where there is none.
     const [history, checked] =
       prompt === undefined
-        ? [this.#tokens.subarray(0, -1), checkGenerate(this.#tokens.subarray(-1), options, contextLength, nextSeed)]
-        : [this.#tokens, checkGenerate(prompt, options, contextLength, nextSeed)];
+        ? [this.#tokens.subarray(0, -1), this.#check(this.#tokens.subarray(-1), options)]
+        : [this.#tokens, this.#check(prompt, options)];
     const request = { ...checked.request, history, reportTokens: true };
-    const generation = new Generation<T>(engine, { ...checked, request }, (finished) => {
+    const generation = new Generation<T>(this.#host.engine, { ...checked, request }, (finished) => {
       this.#busy = false;
       if (finished) this.#keep(finished);
     });
@@ -89,7 +104,7 @@ export class Session {
 
   /** Another session with the same text so far, which costs next to nothing: both share what was computed. */
   fork(): Session {
-    return new Session(this.#host, this.#tokens);
+    return new Session(this.#host, this.#tokens, this.#options);
   }
 
   /**
@@ -102,7 +117,7 @@ export class Session {
     return this.#exclusively(async () => {
       if (this.#tokens.length === 0) throw empty("save");
       const tokens = this.#tokens;
-      const [origin, state] = await Promise.all([this.#host.origin(), this.#save(tokens)]);
+      const [origin, state] = await Promise.all([this.#origin(), this.#save(tokens)]);
       return encodeSnapshot(origin, { tokens, state });
     });
   }
@@ -118,8 +133,8 @@ export class Session {
       });
     }
     await this.#exclusively(async () => {
-      const { engine, origin, contextLength } = this.#host;
-      const { tokens, state } = decodeSnapshot(snapshot, await origin());
+      const { engine, contextLength } = this.#host;
+      const { tokens, state } = decodeSnapshot(snapshot, await this.#origin());
       if (tokens.length > contextLength) {
         throw new ColdstartError(
           "CONTEXT_OVERFLOW",
@@ -131,7 +146,7 @@ export class Session {
         );
       }
       checkState(state, tokens.length, await this.#save(tokens.subarray(0, 1)));
-      engine.restore(tokens, state);
+      engine.restore(tokens, state, this.#adapters());
       this.#tokens = tokens;
     });
   }
@@ -145,6 +160,18 @@ export class Session {
   /** `restore()` from a file. */
   async loadFrom(file: string): Promise<void> {
     await this.restore(await readFile(file));
+  }
+
+  #adapters(): AdapterUse[] {
+    return this.#host.adapters.choose(this.#options.adapters);
+  }
+
+  #origin(): Promise<SnapshotOrigin> {
+    return this.#host.origin(this.#adapters());
+  }
+
+  #check(prompt: Prompt, options: GenerateOptions, host: OptionsHost = this.#host): CheckedRequest {
+    return checkGenerate(prompt, { ...this.#options, ...options }, host);
   }
 
   #checkIdle(): void {
@@ -170,7 +197,7 @@ export class Session {
 
   /** The state of a sequence of these tokens. */
   async #save(tokens: Int32Array): Promise<Uint8Array> {
-    const { request } = checkGenerate(checkTokens("tokens", tokens), {}, this.#host.contextLength, () => 0);
+    const { request } = this.#check(checkTokens("tokens", tokens), {}, withoutSeed(this.#host));
     const { state } = await this.#compute({ ...request, snapshot: true });
     if (state === undefined || !isCheckable(state)) {
       throw new ColdstartError(

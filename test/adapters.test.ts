@@ -1,4 +1,4 @@
-// LoRA adapters: PEFT's folders made GGUF files, and used.
+// Adapters: PEFT's folders made GGUF files, control vectors, and how both are used.
 
 import assert from "node:assert/strict";
 import { spawnSync } from "node:child_process";
@@ -10,8 +10,11 @@ import {
   inspectGguf,
   loadModel,
   planModel,
+  type Adapter,
+  type AdapterChoice,
   type ConvertAdapterOptions,
   type LoadOptions,
+  type Model,
 } from "../lib/index.js";
 import {
   encodeSafetensors,
@@ -24,6 +27,7 @@ import {
 } from "./support/checkpoint.js";
 import { FAMILIES } from "./support/checkpoint-families.js";
 import { coldstartError } from "./support/errors.js";
+import { writeGguf } from "./support/gguf-writer.js";
 import { byteLevelTokenizer } from "./support/hf-tokenizers.js";
 import { root, TINY_STORIES, withModel } from "./support/models.js";
 import { referenceLogprobs, type ReferenceModel } from "./support/reference-model.js";
@@ -32,7 +36,7 @@ import { temporaryFolder } from "./support/temporary-folder.js";
 const PROMPT = [7, 45, 300, 12, 12, 99, 256, 3, 81, 200, 5, 17];
 const EXACT: LoadOptions = { kvCache: { keyType: "f32", valueType: "f32" }, flashAttention: false };
 
-interface Adapter {
+interface RandomAdapter {
   config: Record<string, unknown>;
   tensors: Tensors;
   /** What it adds to each matrix, at scale 1. */
@@ -46,7 +50,7 @@ function randomAdapter(
   { targets = /_proj$/, rank = 4, alpha = 8, stabilized = false, ranks = {}, alphas = {} as Record<string, number> }: {
     targets?: RegExp; rank?: number; alpha?: number; stabilized?: boolean; ranks?: Record<string, number>; alphas?: Record<string, number>;
   } = {}, // prettier-ignore
-): Adapter {
+): RandomAdapter {
   const random = randomNumbers(seed);
   const tensors: Tensors = new Map();
   const delta = new Map<string, Float64Array>();
@@ -78,7 +82,7 @@ function randomAdapter(
 }
 
 /** The model with what adapters add in its weights. */
-function merged(reference: ReferenceModel, adapters: [Adapter, scale: number][]): ReferenceModel {
+function merged(reference: ReferenceModel, adapters: [RandomAdapter, scale: number][]): ReferenceModel {
   const tensors: Tensors = new Map(reference.tensors);
   for (const [{ delta }, scale] of adapters) {
     for (const [name, values] of delta) {
@@ -92,7 +96,7 @@ function merged(reference: ReferenceModel, adapters: [Adapter, scale: number][])
   return { ...reference, tensors };
 }
 
-describe("LoRA adapters", function () {
+describe("adapters", function () {
   this.timeout(60_000);
   const folder = temporaryFolder();
 
@@ -109,7 +113,7 @@ describe("LoRA adapters", function () {
     return reference;
   }
 
-  function writeAdapter({ config, tensors }: Pick<Adapter, "config" | "tensors">, name = "adapter"): string {
+  function writeAdapter({ config, tensors }: Pick<RandomAdapter, "config" | "tensors">, name = "adapter"): string {
     mkdirSync(folder.path(name), { recursive: true });
     writeJson(folder.path(name), { "adapter_config.json": config });
     writeFileSync(folder.path(name, "adapter_model.safetensors"), encodeSafetensors(tensors));
@@ -117,16 +121,66 @@ describe("LoRA adapters", function () {
   }
 
   async function assertComputes(reference: ReferenceModel, load: LoadOptions & { path?: string }, tolerance = 3e-3) {
-    await withModel({ path: folder.path("base.gguf"), ...EXACT, ...load }, async (model) => {
-      const result = await model.generate(PROMPT, { temperature: 0, maxTokens: 5, logprobs: 20 }).result;
-      const expected = referenceLogprobs(reference, [...PROMPT, ...result.tokens]);
-      result.logprobs!.forEach(({ top }, i) => {
-        for (const { token, logprob } of top) {
-          const apart = Math.abs(logprob - expected[PROMPT.length - 1 + i]![token]!);
-          assert.ok(apart < tolerance, `token ${token} at ${i}: ${apart}`);
-        }
-      });
+    await withModel({ path: folder.path("base.gguf"), ...EXACT, ...load }, (model) =>
+      assertGenerates(model, reference, undefined, tolerance),
+    );
+  }
+
+  async function assertGenerates(
+    model: Model,
+    reference: ReferenceModel,
+    adapters: AdapterChoice[] | undefined,
+    tolerance = 3e-3,
+  ) {
+    const options = { temperature: 0, maxTokens: 5, logprobs: 20, ...(adapters && { adapters }) };
+    const result = await model.generate(PROMPT, options).result;
+    const expected = referenceLogprobs(reference, [...PROMPT, ...result.tokens]);
+    result.logprobs!.forEach(({ top }, i) => {
+      for (const { token, logprob } of top) {
+        const apart = Math.abs(logprob - expected[PROMPT.length - 1 + i]![token]!);
+        assert.ok(apart < tolerance, `token ${token} at ${i}: ${apart}`);
+      }
     });
+  }
+
+  /** Two LoRA adapters and a control vector for the base of the family "llama". */
+  async function writeThree() {
+    const reference = await writeBase("llama");
+    const first = randomAdapter(reference, 1);
+    const second = randomAdapter(reference, 2, { targets: /q_proj|v_proj|down_proj/, rank: 2 });
+    const base = { base: folder.path("base") };
+    for (const [name, adapter] of Object.entries({ first, second }))
+      await convertAdapter(writeAdapter(adapter, name), folder.path(`${name}.gguf`), base);
+    const vector = writeVector({ 1: 0.3 });
+    const files = {
+      first: folder.path("first.gguf"),
+      second: folder.path("second.gguf"),
+      vector: folder.path("vector.gguf"),
+    };
+    return { reference, first, second, vector, files };
+  }
+
+  /** A control vector of random directions, of the given sizes, for layers of the base. */
+  function writeVector(layers: Record<number, number>, { width = 32, hint = "llama" } = {}): Map<number, Float32Array> {
+    const random = randomNumbers(9);
+    const directions = new Map(
+      Object.entries(layers).map(([layer, size]) => [
+        Number(layer),
+        Float32Array.from({ length: width }, () => size * random()),
+      ]),
+    );
+    const tensors = [...directions].map(([layer, values]) => ({
+      name: `direction.${layer}`,
+      shape: [width],
+      type: 0,
+      data: new Uint8Array(values.buffer),
+    }));
+    const metadata = [
+      { key: "general.architecture", type: "string" as const, value: "controlvector" },
+      { key: "controlvector.model_hint", type: "string" as const, value: hint },
+    ];
+    writeFileSync(folder.path("vector.gguf"), writeGguf({ metadata, tensors }));
+    return directions;
   }
 
   for (const family of ["llama", "mistral", "qwen2", "qwen3", "gemma2", "gemma3"]) {
@@ -227,7 +281,7 @@ describe("LoRA adapters", function () {
     const refuses = async (
       code: "INVALID_CHECKPOINT" | "UNSUPPORTED_MODEL" | "INVALID_OPTION" | "MODEL_NOT_FOUND",
       message: RegExp,
-      damage: (adapter: Adapter) => void,
+      damage: (adapter: RandomAdapter) => void,
       options: ConvertAdapterOptions = { base: folder.path("base") },
     ) => {
       const adapter = randomAdapter(reference, 1);
@@ -240,7 +294,7 @@ describe("LoRA adapters", function () {
     };
     const set =
       (key: string, value: unknown) =>
-      ({ config }: Adapter) =>
+      ({ config }: RandomAdapter) =>
         void (config[key] = value);
     const name = "base_model.model.model.layers.0.self_attn.q_proj.lora_A.weight";
     await refuses("UNSUPPORTED_MODEL", /type IA3/, set("peft_type", "IA3"));
@@ -284,13 +338,223 @@ describe("LoRA adapters", function () {
     await load("x", "INVALID_OPTION", /adapters is "x"/);
     await load([{ path: "x", scale: 1000 }], "INVALID_OPTION", /adapters\[0\]\.scale/);
     await load([folder.path("none.gguf")], "MODEL_NOT_FOUND", /none\.gguf/);
-    await load([folder.path("base.gguf")], "UNSUPPORTED_MODEL", /is no LoRA adapter/);
+    await load([folder.path("base.gguf")], "UNSUPPORTED_MODEL", /is no LoRA adapter and no control vector/);
     await load([folder.path("a.gguf")], "UNSUPPORTED_MODEL", /of other shapes than the model's/, TINY_STORIES);
     renameSync(folder.path("base.gguf"), folder.path("llama.gguf"));
     await writeBase("qwen3");
     await load([folder.path("a.gguf")], "UNSUPPORTED_MODEL", /architecture 'llama'.*'qwen3'/);
     truncateSync(folder.path("a.gguf"), 2000);
     await load([folder.path("a.gguf")], "INVALID_GGUF", /not a usable GGUF file/, folder.path("llama.gguf"));
+  });
+
+  it("computes each request with what it asks for, many at a time, as the merged weights do", async () => {
+    const { reference, first, second, vector, files } = await writeThree();
+    const steered = (model: ReferenceModel, scale: number): ReferenceModel => ({
+      ...model,
+      directions: new Map([...vector].map(([layer, values]) => [layer, values.map((value) => scale * value)])),
+    });
+    for (const more of [{}, { deterministic: true }, { kvCache: { ...EXACT.kvCache!, layout: "split" as const } }]) {
+      const load = { path: folder.path("base.gguf"), ...EXACT, parallel: 4, ...more, adapters: [files.first] };
+      await withModel(load, async (model) => {
+        const [one] = model.adapters as [Adapter];
+        const two = await model.loadAdapter(files.second);
+        const steer = await model.loadAdapter(files.vector);
+        assert.deepEqual(
+          model.adapters.map(({ path, kind, bytes }) => [path, kind, bytes]),
+          [
+            [files.first, "lora", (await inspectGguf(files.first)).weightBytes],
+            [files.second, "lora", (await inspectGguf(files.second)).weightBytes],
+            [files.vector, "controlVector", 32 * 4],
+          ],
+        );
+        const cases: [ReferenceModel, AdapterChoice[] | undefined][] = [
+          [merged(reference, [[first, 1]]), undefined],
+          [reference, []],
+          [merged(reference, [[second, 1]]), [two]],
+          [merged(reference, [[first, 0.5], [second, -0.25]]), [{ adapter: one, scale: 0.5 }, { adapter: two, scale: -0.25 }]],
+          [reference, [{ adapter: two, scale: 0 }]],
+          [steered(reference, 1), [steer]],
+          [steered(merged(reference, [[second, 1]]), -2), [two, { adapter: steer, scale: -2 }]],
+        ]; // prettier-ignore
+        // Twice: the second time from the prefix cache.
+        for (let round = 0; round < 2; round++)
+          await Promise.all(cases.map(([expected, adapters]) => assertGenerates(model, expected, adapters)));
+      });
+    }
+  });
+
+  it("shares what was computed among requests of the same adapters, and of no others", async () => {
+    const { files } = await writeThree();
+    await withModel({ path: folder.path("base.gguf"), adapters: [files.first] }, async (model) => {
+      const two = await model.loadAdapter(files.second);
+      const cached = async (adapters?: AdapterChoice[]) =>
+        (await model.generate(PROMPT, { maxTokens: 1, ...(adapters && { adapters }) }).result).usage.cachedTokens;
+      const all = PROMPT.length - 1;
+      assert.deepEqual([await cached(), await cached([two]), await cached([])], [0, 0, 0]);
+      assert.deepEqual([await cached(), await cached([two]), await cached([])], [all, all, all]);
+      assert.deepEqual(
+        [await cached(model.adapters.slice(0, 1)), await cached([{ adapter: two, scale: 0.5 }])],
+        [all, 0],
+      );
+      const used = model.status().kvCache.used;
+      await two.unload();
+      assert.ok(model.status().kvCache.used < used);
+      assert.deepEqual([await cached(), await cached([])], [all, all]);
+      const again = await model.loadAdapter(files.second);
+      assert.equal(await cached([again]), 0);
+    });
+  });
+
+  it("is used in chats, sessions, scores and embeddings, also in a process of its own", async () => {
+    const { reference, first, files } = await writeThree();
+    const changed = merged(reference, [[first, 1]]);
+    for (const isolation of ["none", "process"] as const) {
+      await withModel({ path: folder.path("base.gguf"), ...EXACT, isolation }, async (model) => {
+        const adapters = [await model.loadAdapter(files.first)];
+        const expected = referenceLogprobs(changed, PROMPT);
+        const { logprobs } = await model.score(PROMPT, { adapters });
+        logprobs.forEach((logprob, i) => {
+          assert.ok(Math.abs(logprob - expected[i]![PROMPT[i + 1]!]!) < 3e-3);
+        });
+
+        const greedy = { temperature: 0, maxTokens: 6 };
+        const plain = (await model.generate(PROMPT, greedy).result).tokens;
+        const other = (await model.generate(PROMPT, { ...greedy, adapters }).result).tokens;
+        assert.notDeepEqual(plain, other);
+        const session = model.session([], { adapters });
+        await session.append(PROMPT);
+        const fork = session.fork();
+        const snapshot = await session.snapshot();
+        const generation = await session.generate(undefined, greedy).result;
+        assert.deepEqual([generation.tokens, generation.usage.cachedTokens], [other, PROMPT.length - 1]);
+        assert.deepEqual((await fork.generate(undefined, { ...greedy, adapters: [] }).result).tokens, plain);
+        await assert.rejects(model.session().restore(snapshot), coldstartError("INVALID_SNAPSHOT", /another model/));
+        const restored = model.session([], { adapters });
+        await restored.restore(snapshot);
+        assert.deepEqual((await restored.generate(undefined, greedy).result).tokens, other);
+
+        const [vector] = (await model.embed("abc def")).vectors as [Float32Array];
+        const [[same], [different]] = [
+          (await model.embed("abc def", { adapters: [] })).vectors as [Float32Array],
+          (await model.embed("abc def", { adapters })).vectors as [Float32Array],
+        ];
+        assert.deepEqual(same, vector);
+        assert.notDeepEqual(different, vector);
+
+        const chat = { chatTemplate: "chatml", ...greedy };
+        const say = async (options: { adapters?: AdapterChoice[] }) =>
+          (await model.chat({ ...chat, ...options }).send("abc").result).message.content;
+        assert.notEqual(await say({ adapters }), await say({}));
+      });
+    }
+  });
+
+  it("goes when the generations are done that use it, and with the model", async () => {
+    const { files } = await writeThree();
+    const model = await loadModel(folder.path("base.gguf"), { threads: 1, adapters: [files.first] });
+    const adapter = await model.loadAdapter(files.second);
+    const generation = model.generate(PROMPT, { maxTokens: 200, adapters: [adapter] });
+    let isUnloaded = false;
+    const unloaded = adapter.unload().then(() => (isUnloaded = true));
+    assert.deepEqual(model.adapters.map(({ path }) => path), [files.first]); // prettier-ignore
+    assert.throws(
+      () => model.generate(PROMPT, { adapters: [adapter] }),
+      coldstartError("INVALID_OPTION", /adapters\[0\] is .*second.gguf, which this model has not loaded/),
+    );
+    for await (const chunk of generation) assert.ok(!isUnloaded, `unloaded at ${JSON.stringify(chunk.tokens)}`);
+    await unloaded;
+    await adapter.unload();
+    // What it was loaded with, too: nothing is left to use by default.
+    const plain = (await model.generate(PROMPT, { maxTokens: 6, temperature: 0, adapters: [] }).result).tokens;
+    await (model.adapters[0] as Adapter).unload();
+    assert.deepEqual((await model.generate(PROMPT, { maxTokens: 6, temperature: 0 }).result).tokens, plain);
+    {
+      await using last = await model.loadAdapter(files.first);
+      assert.deepEqual(model.adapters, [last]);
+    }
+    assert.deepEqual(model.adapters, []);
+    const end = await model.loadAdapter(files.first);
+    const running = model.generate(PROMPT, { adapters: [end] });
+    const gone = end.unload();
+    await model.dispose();
+    await gone;
+    await assert.rejects(running.result, coldstartError("DISPOSED"));
+    await assert.rejects(model.loadAdapter(files.first), coldstartError("DISPOSED"));
+  });
+
+  it("is refused when it does not fit, and the model goes on", async () => {
+    const { files } = await writeThree();
+    await withModel({ path: folder.path("base.gguf") }, async (model) => {
+      const fails = (file: unknown, ...expected: Parameters<typeof coldstartError>) =>
+        assert.rejects(model.loadAdapter(file as string), coldstartError(...expected));
+      await fails(7, "INVALID_OPTION", /path/);
+      await fails(folder.path("none.gguf"), "MODEL_NOT_FOUND", /none\.gguf/);
+      await fails(folder.path("base.gguf"), "UNSUPPORTED_MODEL", /no LoRA adapter and no control vector/);
+      writeVector({ 1: 1 }, { width: 16 });
+      await fails(files.vector, "UNSUPPORTED_MODEL", /16 numbers for layer 1.* of 32/);
+      writeVector({ 1: 1 }, { hint: "qwen3" });
+      await fails(files.vector, "UNSUPPORTED_MODEL", /architecture 'qwen3'.*'llama'/);
+      for (const layer of [0, 2]) {
+        writeVector({ [layer]: 1 });
+        await fails(
+          files.vector,
+          "UNSUPPORTED_MODEL",
+          new RegExp(`32 numbers for layer ${layer}, .* the layers 1 to 1`),
+        );
+      }
+      writeVector({});
+      await fails(files.vector, "INVALID_GGUF", /no directions/);
+      const whole = readFileSync(files.first);
+      writeFileSync(folder.path("cut.gguf"), whole.subarray(0, whole.length - 100));
+      await fails(folder.path("cut.gguf"), "INVALID_GGUF", /not a usable GGUF file/);
+
+      const adapter = await model.loadAdapter(files.first);
+      const refuses = (adapters: unknown, message: RegExp) =>
+        assert.throws(
+          () => model.generate(PROMPT, { adapters } as { adapters: AdapterChoice[] }),
+          coldstartError("INVALID_OPTION", message),
+        );
+      refuses(adapter, /adapters is/);
+      refuses([files.first], /adapters\[0\]/);
+      refuses([{ adapter, scale: 1000 }], /adapters\[0\]\.scale is 1000/);
+      refuses([{ adapter: files.first }], /adapters\[0\]\.adapter/);
+      refuses([adapter, { adapter, scale: 0.5 }], /each adapter once/);
+      await withModel({ path: folder.path("base.gguf") }, async (other) => {
+        const foreign = await other.loadAdapter(files.first);
+        refuses([foreign], /which this model has not loaded/);
+      });
+      await model.generate(PROMPT, { maxTokens: 3, adapters: [adapter] }).result;
+    });
+  });
+
+  it("comes and goes under load, and every generation computes with what it asked for", async () => {
+    const { files } = await writeThree();
+    await withModel({ path: folder.path("base.gguf"), parallel: 3, ...EXACT }, async (model) => {
+      const options = { temperature: 0, maxTokens: 12 };
+      const one = await model.loadAdapter(files.first);
+      const alone = await model.generate(PROMPT, options).result;
+      const withOne = await model.generate(PROMPT, { ...options, adapters: [one] }).result;
+      const two = await model.loadAdapter(files.second);
+      const withTwo = await model.generate(PROMPT, { ...options, adapters: [two] }).result;
+      await two.unload();
+      await Promise.all(
+        Array.from({ length: 24 }, async (_, i) => {
+          const own = await model.loadAdapter(files.second);
+          const [expected, adapters] = [
+            [alone, []],
+            [withOne, [one]],
+            [withTwo, [own]],
+          ][i % 3] as [typeof alone, AdapterChoice[]];
+          const aborted = AbortSignal.timeout(i % 4 === 3 ? 5 : 60_000);
+          const result = model.generate(PROMPT, { ...options, adapters, signal: aborted }).result;
+          const unloaded = own.unload();
+          const { tokens } = await result;
+          assert.deepEqual(tokens, expected.tokens.slice(0, tokens.length));
+          await unloaded;
+        }),
+      );
+      assert.deepEqual(model.adapters, [one]);
+    });
   });
 
   it("is made by coldstart convert, and used by coldstart run", async () => {

@@ -1,6 +1,6 @@
 // The options of answers, checked.
 
-import { checkGenerate, type CheckedRequest, type GenerateOptions } from "../generate-options.js";
+import { checkGenerate, type CheckedRequest, type GenerateOptions, type OptionsHost } from "../generate-options.js";
 import { invalidOption, OptionReader } from "../options.js";
 import { checkTools, type CheckedTool, type Tool } from "./tools.js";
 
@@ -40,7 +40,7 @@ export interface CheckedAnswer {
 }
 
 /** Throws `INVALID_OPTION`. */
-export function checkAnswer(options: AnswerOptions, contextLength: number, nextSeed: () => number): CheckedAnswer {
+export function checkAnswer(options: AnswerOptions, host: OptionsHost): CheckedAnswer {
   const isOwn = (name: string) => (NAMES as readonly string[]).includes(name);
   const entries = Object.entries(options);
   const own = Object.fromEntries(entries.filter(([name]) => isOwn(name)));
@@ -48,7 +48,7 @@ export function checkAnswer(options: AnswerOptions, contextLength: number, nextS
   if (rest.parseSpecial !== undefined)
     throw invalidOption("parseSpecial", rest.parseSpecial, "left out: templates have special tokens");
   if (rest.suffix !== undefined) throw invalidOption("suffix", rest.suffix, "left out of chats");
-  const generate = checkGenerate("-", rest, contextLength, nextSeed);
+  const generate = checkGenerate("-", rest, host);
 
   const read = new OptionReader(own, NAMES);
   const tools = checkTools(read.raw("tools"), "tools");

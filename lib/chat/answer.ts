@@ -1,5 +1,6 @@
 import { randomInt } from "node:crypto";
 import type { Engine } from "../engine.js";
+import type { OptionsHost } from "../generate-options.js";
 import { Generation, type FinishReason, type GenerationResult } from "../generation.js";
 import { native, type NativeAnswer, type NativeChatPrompt } from "../native.js";
 import { Streamed } from "../streamed.js";
@@ -10,10 +11,8 @@ import { toOpenAi, type AssistantMessage, type ChatMessage } from "./messages.js
 import type { ChatTemplates } from "./template.js";
 
 /** What answers need of their model. */
-export interface AnswerHost {
+export interface AnswerHost extends OptionsHost {
   engine: Engine;
-  contextLength: number;
-  nextSeed: () => number;
   templates: ChatTemplates;
 }
 

@@ -1,4 +1,5 @@
 import { ColdstartError } from "../errors.js";
+import { withoutSeed, type OptionsHost } from "../generate-options.js";
 import { Streamed } from "../streamed.js";
 import { invalidOption, OptionReader } from "../options.js";
 import { answer, mergePieces, readAnswer, type AnswerHost, type AnswerResult } from "./answer.js";
@@ -86,7 +87,7 @@ export class Chat {
       throw invalidOption("system", system, "left out with messages that have one");
     this.#host = host;
     this.#options = options;
-    this.#check(options);
+    this.#check(options, withoutSeed(host));
     const copies = structuredClone(messages);
     this.messages = system === undefined ? [...copies] : [{ role: "system", content: system }, ...copies];
   }
@@ -107,7 +108,7 @@ export class Chat {
       });
     }
     const { prefill, ...rest } = options;
-    const { checked, maxSteps } = this.#check({ ...this.#options, ...rest });
+    const { checked, maxSteps } = this.#check({ ...this.#options, ...rest }, this.#host);
     const added = toMessages(content);
     if (prefill !== undefined && (typeof prefill !== "string" || prefill === ""))
       throw invalidOption("prefill", prefill, "a string with at least one character");
@@ -126,11 +127,11 @@ export class Chat {
     return new Chat(this.#host, { ...this.#options, messages: this.messages });
   }
 
-  #check({ maxSteps, ...options }: Omit<ChatOptions, "system" | "messages">): {
-    checked: CheckedAnswer;
-    maxSteps: number;
-  } {
-    const checked = checkAnswer(options, this.#host.contextLength, this.#host.nextSeed);
+  #check(
+    { maxSteps, ...options }: Omit<ChatOptions, "system" | "messages">,
+    host: OptionsHost,
+  ): { checked: CheckedAnswer; maxSteps: number } {
+    const checked = checkAnswer(options, host);
     return { checked, maxSteps: new OptionReader({ maxSteps }, ["maxSteps"]).integer("maxSteps", 1, 1000, 8) };
   }
 

@@ -1,5 +1,4 @@
 import type { GenerateOptions } from "../generate-options.js";
-import { checkGenerate } from "../generate-options.js";
 import { invalidOption, OptionReader } from "../options.js";
 import type { Evaluation } from "./evaluate.js";
 import { checkItems, inOrder, readItem, type Items } from "./items.js";
@@ -49,7 +48,7 @@ export async function evaluateAnswers(
   { items, generate }: CheckedAnswers,
   { model, onProgress, onResult, signal, checkAborted }: Evaluation<AnswersResult>,
 ): Promise<AnswersResult> {
-  checkGenerate("x", generate, model.placement.contextLength, () => 0); // Before the first item.
+  model.checkOptions(generate); // Before the first item.
   const f1s = new Moments();
   let exact = 0;
   const result: AnswersResult = {

@@ -106,9 +106,9 @@ async function scoreChunk(
   scored: { tokens: Int32Array; from: number },
   signal: AbortSignal | undefined,
 ): Promise<[NativeScored, NativeScored | undefined]> {
-  if (base === undefined) return [await model.scoreTokens(scored, {}, signal), undefined];
-  const others = await base.scoreTokens(scored, { distributions: true }, signal);
-  return [await model.scoreTokens(scored, { base: others.distributions }, signal), others];
+  if (base === undefined) return [await model.scoreTokens(scored, { signal }), undefined];
+  const others = await base.scoreTokens(scored, { distributions: true, signal });
+  return [await model.scoreTokens(scored, { base: others.distributions, signal }), others];
 }
 
 /** Throws `UNSUPPORTED_MODEL` when the base has another vocabulary. */

@@ -60,11 +60,17 @@ function receive(message: ToChild): void {
     case "embed":
       begin(message.request.id, () => engine?.embed(message.request));
       break;
+    case "loadAdapter":
+      begin(message.id, () => engine?.loadAdapter(message.id, message.path));
+      break;
+    case "unloadAdapter":
+      begin(message.id, () => engine?.unloadAdapter(message.id, message.adapter));
+      break;
     case "cancel":
       engine?.cancel(message.id);
       break;
     case "restore":
-      engine?.restore(message.tokens, message.state);
+      engine?.restore(message.tokens, message.state, message.adapters);
       break;
     case "tokenize":
       answer(message.call, () => engine?.tokenize(message.text, message.addSpecial, message.parseSpecial));

@@ -21,7 +21,9 @@ export type ToChild =
   | { type: "calibrate"; request: NativeCalibration }
   | { type: "embed"; request: NativeEmbedding }
   | { type: "cancel"; id: number }
-  | { type: "restore"; tokens: Int32Array; state: Uint8Array }
+  | { type: "loadAdapter"; id: number; path: string }
+  | { type: "unloadAdapter"; id: number; adapter: number }
+  | { type: "restore"; tokens: Int32Array; state: Uint8Array; adapters: [id: number, scale: number][] }
   | { type: "tokenize"; call: number; text: string; addSpecial: boolean; parseSpecial: boolean }
   | { type: "detokenize"; call: number; tokens: Int32Array; renderSpecial: boolean }
   | { type: "stop" };

@@ -15,7 +15,7 @@ import {
 import type { Worker } from "../workers/probe.js";
 import { watchWorkers } from "../workers/watch.js";
 import { Child } from "./child.js";
-import { unpackEvent, type FromChild } from "./messages.js";
+import { unpackEvent, type FromChild, type ToChild } from "./messages.js";
 
 /** How long an engine may take to stop before its process is killed, in milliseconds. */
 const GRACE = 5000;
@@ -51,16 +51,24 @@ export class RemoteEngine implements NativeEngine {
   }
 
   embed(request: NativeEmbedding): void {
-    this.#process.embed(request);
+    this.#process.begin(request.id, { type: "embed", request });
   }
 
   cancel(id: number): void {
     this.#process.child.send({ type: "cancel", id });
   }
 
-  restore(tokens: Int32Array, state: Uint8Array): void {
+  loadAdapter(id: number, path: string): void {
+    this.#process.begin(id, { type: "loadAdapter", id, path });
+  }
+
+  unloadAdapter(id: number, adapter: number): void {
+    this.#process.begin(id, { type: "unloadAdapter", id, adapter });
+  }
+
+  restore(tokens: Int32Array, state: Uint8Array, adapters: [id: number, scale: number][]): void {
     this.#process.checkTokens(tokens);
-    this.#process.child.send({ type: "restore", tokens, state });
+    this.#process.child.send({ type: "restore", tokens, state, adapters });
   }
 
   /** As it was told last: with every batch of events, and from time to time while there are none. */
@@ -123,21 +131,18 @@ class EngineProcess {
     if (typeof request.prompt !== "string") this.checkTokens(request.prompt);
     this.checkTokens(request.history);
     this.checkTokens(request.logitBias.map(([token]) => token));
-    this.#requests.add(request.id);
-    this.child.send({ type: "submit", request });
-    this.#updateBusy();
+    this.begin(request.id, { type: "submit", request });
   }
 
   calibrate(request: NativeCalibration): void {
     this.checkTokens(request.tokens);
-    this.#requests.add(request.id);
-    this.child.send({ type: "calibrate", request });
-    this.#updateBusy();
+    this.begin(request.id, { type: "calibrate", request });
   }
 
-  embed(request: NativeEmbedding): void {
-    this.#requests.add(request.id);
-    this.child.send({ type: "embed", request });
+  /** Sends what starts a request. */
+  begin(id: number, message: ToChild): void {
+    this.#requests.add(id);
+    this.child.send(message);
     this.#updateBusy();
   }
 

@@ -1,7 +1,9 @@
 #include "addon/engine_object.h"
 
 #include <mutex>
+#include <optional>
 #include <string>
+#include <type_traits>
 #include <unordered_map>
 #include <utility>
 
@@ -12,6 +14,24 @@
 #include "engine/tokenizer.h"
 
 namespace coldstart {
+
+namespace {
+
+// The request that ends with this event.
+std::optional<uint32_t> EndedBy(const Event& event) {
+  return std::visit(
+      [](const auto& ended) -> std::optional<uint32_t> {
+        using Type = std::decay_t<decltype(ended)>;
+        constexpr bool kEnds = std::is_same_v<Type, Finished> || std::is_same_v<Type, Calibrated> ||
+                               std::is_same_v<Type, Embedded> || std::is_same_v<Type, AdapterLoaded> ||
+                               std::is_same_v<Type, AdapterUnloaded> || std::is_same_v<Type, Failed>;
+        if constexpr (kEnds) return ended.id;
+        return std::nullopt;
+      },
+      event);
+}
+
+}  // namespace
 
 // An engine and its way into one JavaScript environment. Shared by the object, the thread-safe function and work on
 // libuv's pool, so that it is there as long as one of them may still use it.
@@ -56,70 +76,63 @@ class EngineBinding : public std::enable_shared_from_this<EngineBinding> {
     }
     CheckTokens(vocab, request.prompt);
     if (request.score) CheckScore(request, is_text);
-    cancel_flags_[request.id] = request.cancelled;
-    UpdateReference();
+    Begin(request.id, request.cancelled);
     if (!is_text) return engine_->Submit(std::move(request));
 
     std::optional<std::string> suffix;
     if (object.Get("suffix").IsString()) suffix = ReadString(object.Get("suffix"), "suffix");
-    // Tokenizing a long prompt takes milliseconds, and neither this thread nor the engine's should wait for it.
-    auto tokenize = [self = shared_from_this(), model = engine_->model(), request = std::move(request),
-                     text = ReadString(prompt, "prompt"), suffix = std::move(suffix),
-                     parse_special = ReadBool(object.Get("parseSpecial"), "parseSpecial")]() mutable {
-      try {
-        const bool begins = request.prompt.empty();
-        const llama_vocab* own = llama_model_get_vocab(model.get());
-        const std::vector<llama_token> tokens =
-            suffix ? TokenizeAround(own, text, *suffix)
-                   : ::coldstart::Tokenize(own, text, /*add_special=*/begins, parse_special);
-        request.prompt.insert(request.prompt.end(), tokens.begin(), tokens.end());
-        self->engine_->Submit(std::move(request));
-      } catch (...) {
-        self->engine_->outbox().Push(Failed{request.id, CurrentError("Tokenizing")});
-        self->engine_->outbox().Flush();
-      }
-      return true;
-    };
-    auto nothing = [](Napi::Env env, bool) { return env.Undefined(); };
-    PromiseWorker<decltype(tokenize), decltype(nothing)>::Start(env_, std::move(tokenize), nothing);
+    const uint32_t id = request.id;
+    TokenizeThen(id, [request = std::move(request), text = ReadString(prompt, "prompt"), suffix = std::move(suffix),
+                      parse_special = ReadBool(object.Get("parseSpecial"), "parseSpecial")](const llama_model* model,
+                                                                                            Engine& engine) mutable {
+      const bool begins = request.prompt.empty();
+      const llama_vocab* own = llama_model_get_vocab(model);
+      const std::vector<llama_token> tokens =
+          suffix ? TokenizeAround(own, text, *suffix) : ::coldstart::Tokenize(own, text, begins, parse_special);
+      request.prompt.insert(request.prompt.end(), tokens.begin(), tokens.end());
+      engine.Submit(std::move(request));
+    });
   }
 
   void Calibrate(CalibrationRequest request) {
     CheckTokens(Vocab(), request.tokens);
-    cancel_flags_[request.id] = request.cancelled;
-    UpdateReference();
+    Begin(request.id, request.cancelled);
     engine_->Calibrate(std::move(request));
   }
 
   void Embed(EmbeddingRequest request) {
-    ModelPtr model = RequireModel();
-    cancel_flags_[request.id] = request.cancelled;
-    UpdateReference();
-    auto tokenize = [self = shared_from_this(), model = std::move(model), request = std::move(request)]() mutable {
-      try {
-        request.texts = TokenizeInput(model.get(), request.input);
-        request.input.texts.clear();
-        self->engine_->Embed(std::move(request));
-      } catch (...) {
-        self->engine_->outbox().Push(Failed{request.id, CurrentError("Tokenizing")});
-        self->engine_->outbox().Flush();
-      }
-      return true;
-    };
-    auto nothing = [](Napi::Env env, bool) { return env.Undefined(); };
-    PromiseWorker<decltype(tokenize), decltype(nothing)>::Start(env_, std::move(tokenize), nothing);
+    RequireModel();
+    Begin(request.id, request.cancelled);
+    const uint32_t id = request.id;
+    TokenizeThen(id, [request = std::move(request)](const llama_model* model, Engine& engine) mutable {
+      request.texts = TokenizeInput(model, request.input);
+      request.input.texts.clear();
+      engine.Embed(std::move(request));
+    });
+  }
+
+  void LoadAdapter(AdapterRequest request) {
+    RequireModel();
+    Begin(request.id, nullptr);
+    engine_->LoadAdapter(std::move(request));
+  }
+
+  void UnloadAdapter(uint32_t id, uint32_t adapter) {
+    RequireModel();
+    Begin(id, nullptr);
+    engine_->UnloadAdapter(id, adapter);
   }
 
   void Cancel(uint32_t id) {
-    const auto found = cancel_flags_.find(id);
-    if (found == cancel_flags_.end()) return;
+    const auto found = under_way_.find(id);
+    if (found == under_way_.end() || found->second == nullptr) return;
     *found->second = true;
     engine_->Wake();
   }
 
-  void Restore(std::vector<llama_token> tokens, std::vector<uint8_t> state) {
-    CheckTokens(Vocab(), tokens);
-    engine_->Restore(std::move(tokens), std::move(state));
+  void Restore(SavedState saved) {
+    CheckTokens(Vocab(), saved.tokens);
+    engine_->Restore(std::move(saved));
   }
 
   EngineStatus status() const { return engine_->status(); }
@@ -141,6 +154,29 @@ class EngineBinding : public std::enable_shared_from_this<EngineBinding> {
     if (static_cast<napi_env>(env) != nullptr) (*binding)->Deliver(env, on_events);
   }
   using WakeFunction = Napi::TypedThreadSafeFunction<Context, void, CallJs>;
+
+  // `cancelled`: null when it cannot be.
+  void Begin(uint32_t id, std::shared_ptr<std::atomic<bool>> cancelled) {
+    under_way_[id] = std::move(cancelled);
+    UpdateReference();
+  }
+
+  // Calls `submit(model, engine)` on another thread: to tokenize long texts takes milliseconds, and neither this thread
+  // nor the engine's should wait for it.
+  template <typename Submit>
+  void TokenizeThen(uint32_t id, Submit submit) {
+    auto work = [self = shared_from_this(), model = engine_->model(), id, submit = std::move(submit)]() mutable {
+      try {
+        submit(model.get(), *self->engine_);
+      } catch (...) {
+        self->engine_->outbox().Push(Failed{id, CurrentError("Tokenizing")});
+        self->engine_->outbox().Flush();
+      }
+      return true;
+    };
+    auto nothing = [](Napi::Env env, bool) { return env.Undefined(); };
+    PromiseWorker<decltype(work), decltype(nothing)>::Start(env_, std::move(work), nothing);
+  }
 
   static void CheckScore(const Request& request, bool is_text) {
     const uint32_t from = request.score->from;
@@ -175,10 +211,7 @@ class EngineBinding : public std::enable_shared_from_this<EngineBinding> {
     bool closed = false;  // the last event
     for (uint32_t i = 0; i < events.size(); ++i) {
       array.Set(i, ToJs(env, events[i]));
-      if (const auto* finished = std::get_if<Finished>(&events[i])) cancel_flags_.erase(finished->id);
-      if (const auto* calibrated = std::get_if<Calibrated>(&events[i])) cancel_flags_.erase(calibrated->id);
-      if (const auto* embedded = std::get_if<Embedded>(&events[i])) cancel_flags_.erase(embedded->id);
-      if (const auto* failed = std::get_if<Failed>(&events[i])) cancel_flags_.erase(failed->id);
+      if (const std::optional<uint32_t> ended = EndedBy(events[i])) under_way_.erase(*ended);
       if (std::holds_alternative<Loaded>(events[i])) loading_ = false;
       closed = closed || std::holds_alternative<Closed>(events[i]);
     }
@@ -189,7 +222,7 @@ class EngineBinding : public std::enable_shared_from_this<EngineBinding> {
 
   // Only what is under way keeps the process alive, not a model that lies idle.
   void UpdateReference() {
-    const bool busy = (loading_ || stopping_ || !cancel_flags_.empty());
+    const bool busy = (loading_ || stopping_ || !under_way_.empty());
     if (busy == referenced_) return;
     referenced_ = busy;
     if (busy) {
@@ -201,7 +234,8 @@ class EngineBinding : public std::enable_shared_from_this<EngineBinding> {
 
   Napi::Env env_;
   // JavaScript thread only.
-  std::unordered_map<uint32_t, std::shared_ptr<std::atomic<bool>>> cancel_flags_;  // of requests under way
+  // The requests under way, and what cancels them.
+  std::unordered_map<uint32_t, std::shared_ptr<std::atomic<bool>>> under_way_;
   bool loading_ = true;
   bool referenced_ = true;
   bool stopping_ = false;
@@ -221,7 +255,8 @@ Napi::Function EngineObject::Define(Napi::Env env) {
   return DefineClass(
       env, "Engine",
       {InstanceMethod<&EngineObject::Submit>("submit"), InstanceMethod<&EngineObject::Calibrate>("calibrate"),
-       InstanceMethod<&EngineObject::Embed>("embed"), InstanceMethod<&EngineObject::Cancel>("cancel"),
+       InstanceMethod<&EngineObject::Embed>("embed"), InstanceMethod<&EngineObject::LoadAdapter>("loadAdapter"),
+       InstanceMethod<&EngineObject::UnloadAdapter>("unloadAdapter"), InstanceMethod<&EngineObject::Cancel>("cancel"),
        InstanceMethod<&EngineObject::Restore>("restore"), InstanceMethod<&EngineObject::Status>("status"),
        InstanceMethod<&EngineObject::Stop>("stop"), InstanceMethod<&EngineObject::Tokenize>("tokenize"),
        InstanceMethod<&EngineObject::Detokenize>("detokenize")});
@@ -262,12 +297,27 @@ void EngineObject::Embed(const Napi::CallbackInfo& info) {
   });
 }
 
+void EngineObject::LoadAdapter(const Napi::CallbackInfo& info) {
+  AtEdge(info.Env(), [&] {
+    binding_->LoadAdapter({static_cast<uint32_t>(ReadNumber(info[0], "id")), ReadString(info[1], "path")});
+  });
+}
+
+void EngineObject::UnloadAdapter(const Napi::CallbackInfo& info) {
+  AtEdge(info.Env(), [&] {
+    binding_->UnloadAdapter(static_cast<uint32_t>(ReadNumber(info[0], "id")),
+                            static_cast<uint32_t>(ReadNumber(info[1], "adapter")));
+  });
+}
+
 void EngineObject::Cancel(const Napi::CallbackInfo& info) {
   AtEdge(info.Env(), [&] { binding_->Cancel(static_cast<uint32_t>(ReadNumber(info[0], "id"))); });
 }
 
 void EngineObject::Restore(const Napi::CallbackInfo& info) {
-  AtEdge(info.Env(), [&] { binding_->Restore(ReadTokens(info[0], "tokens"), ReadBytes(info[1], "state")); });
+  AtEdge(info.Env(), [&] {
+    binding_->Restore({ReadAdapterUses(info[2]), ReadTokens(info[0], "tokens"), ReadBytes(info[1], "state")});
+  });
 }
 
 Napi::Value EngineObject::Status(const Napi::CallbackInfo& info) {

@@ -28,9 +28,13 @@ class EngineObject : public Napi::ObjectWrap<EngineObject> {
   // calibrate(request): likewise.
   void Calibrate(const Napi::CallbackInfo& info);
   void Embed(const Napi::CallbackInfo& info);
+  // loadAdapter(id, path): its id is the request's.
+  void LoadAdapter(const Napi::CallbackInfo& info);
+  // unloadAdapter(id, adapter): no request under way uses it.
+  void UnloadAdapter(const Napi::CallbackInfo& info);
   // cancel(id): unknown ids are ignored, the request may just have ended.
   void Cancel(const Napi::CallbackInfo& info);
-  // restore(tokens, state): makes a saved state available to requests that start with its tokens.
+  // restore(tokens, state, adapters): makes a saved state available to requests that start with its tokens.
   void Restore(const Napi::CallbackInfo& info);
   // status(): NativeStatus
   Napi::Value Status(const Napi::CallbackInfo& info);

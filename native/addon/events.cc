@@ -56,6 +56,13 @@ struct ToObject {
     object.Set("eos", event.eos);
     object.Set("gpuLayers", event.gpu_layers);
     object.Set("gpuSampling", event.gpu_sampling);
+    Napi::Array adapters = Napi::Array::New(env, event.adapters.size());
+    for (uint32_t i = 0; i < event.adapters.size(); ++i) {
+      Napi::Object adapter = Napi::Object::New(env);
+      Describe(adapter, event.adapters[i]);
+      adapters.Set(i, adapter);
+    }
+    object.Set("adapters", adapters);
     object.Set("devices", ToJs(env, event.memory));
     object.Set("loadMode", event.load_mode);
     object.Set("prefetch", event.prefetch);
@@ -144,6 +151,19 @@ struct ToObject {
     return object;
   }
 
+  Napi::Object operator()(const AdapterLoaded& event) const {
+    Napi::Object object = NewEvent(env, "adapterLoaded");
+    object.Set("id", event.id);
+    Describe(object, event.adapter);
+    return object;
+  }
+
+  Napi::Object operator()(const AdapterUnloaded& event) const {
+    Napi::Object object = NewEvent(env, "adapterUnloaded");
+    object.Set("id", event.id);
+    return object;
+  }
+
   Napi::Object operator()(const Finished& event) const {
     Napi::Object object = NewEvent(env, "finished");
     object.Set("id", event.id);
@@ -183,6 +203,11 @@ struct ToObject {
     Napi::Object object = NewEvent(env, "trouble");
     object.Set("error", ToJs(env, event.error));
     return object;
+  }
+
+  static void Describe(Napi::Object object, const LoadedAdapter& adapter) {
+    object.Set("kind", adapter.is_control_vector ? "controlVector" : "lora");
+    object.Set("bytes", static_cast<double>(adapter.bytes));
   }
 
   template <typename Element, typename Array>

@@ -238,6 +238,18 @@ CheckpointTensor ReadCheckpointTensor(const Napi::Object& object, size_t files) 
 
 }  // namespace
 
+std::vector<AdapterUse> ReadAdapterUses(const Napi::Value& value) {
+  if (!value.IsArray()) ThrowWrongType("adapters", "an array");
+  const auto array = value.As<Napi::Array>();
+  std::vector<AdapterUse> uses;
+  for (uint32_t i = 0; i < array.Length(); ++i) {
+    const auto [id, scale] = ReadPair(array.Get(i), "adapters");
+    uses.push_back(
+        {static_cast<uint32_t>(ReadNumber(id, "adapters")), static_cast<float>(ReadNumber(scale, "adapters"))});
+  }
+  return uses;
+}
+
 std::string ReadString(const Napi::Value& value, const char* name) {
   if (!value.IsString()) ThrowWrongType(name, "a string");
   return value.As<Napi::String>().Utf8Value();
@@ -440,6 +452,7 @@ EmbeddingRequest ReadEmbedding(const Napi::Object& object) {
   request.pooling = static_cast<PoolingType>(pooling);
   request.normalize = fields.Bool("normalize");
   request.dimensions = fields.Int<uint32_t>("dimensions");
+  request.adapters = ReadAdapterUses(fields.Get("adapters"));
   return request;
 }
 
@@ -452,6 +465,7 @@ Request ReadRequest(const Napi::Object& object) {
   request.overflow = ReadOverflow(fields.String("overflow"));
   request.priority = fields.Int<int32_t>("priority");
   request.snapshot = fields.Bool("snapshot");
+  request.adapters = ReadAdapterUses(fields.Get("adapters"));
   request.report_tokens = fields.Bool("reportTokens");
   request.stop = fields.Strings("stop");
   *request.cancelled = fields.Bool("cancelled");

@@ -67,7 +67,7 @@ ContextOptions FirstEmbeddingContext(const EngineOptions& options, const llama_m
   return EmbeddingContext(options, model, kStepTokens, PoolingFor(EmbeddingRequest{}, model));
 }
 
-Embedder::Embedder(const EngineOptions& options, llama_model* model, const Adapters& adapters, Outbox& outbox,
+Embedder::Embedder(const EngineOptions& options, llama_model* model, Adapters& adapters, Outbox& outbox,
                    const std::atomic<bool>& stopping)
     : options_(options),
       model_(model),
@@ -89,11 +89,11 @@ void Embedder::Ensure(uint32_t tokens, PoolingType pooling) {
   while (size < tokens) size *= 2;
   // The old one first: there may be no room for both.
   context_.reset();
+  active_ = {};
   size_ = 0;
   context_ = CreateContext(model_, EmbeddingContext(options_, model_, size, pooling));
   size_ = size;
   pooling_ = pooling;
-  adapters_.Use(context_.get());
   llama_set_abort_callback(
       context_.get(),
       [](void* data) {
@@ -103,6 +103,10 @@ void Embedder::Ensure(uint32_t tokens, PoolingType pooling) {
                                                                      [](const auto* flag) { return flag->load(); }));
       },
       this);
+}
+
+void Embedder::LetGo(std::span<const AdapterMixPtr> mixes) {
+  if (context_ != nullptr) active_.LetGo(context_.get(), mixes);
 }
 
 void Embedder::Enqueue(EmbeddingRequest request) {
@@ -119,7 +123,8 @@ void Embedder::Enqueue(EmbeddingRequest request) {
                   "Ask for fewer.", {{"option", std::string("dimensions")}});
     }
     if (request.dimensions == 0) request.dimensions = width;
-    Work work{.request = std::move(request), .width = width};
+    AdapterMixPtr mix = adapters_.Mix(request.adapters);
+    Work work{.request = std::move(request), .mix = std::move(mix), .width = width};
     Embeddings& embeddings = work.embeddings;
     embeddings.dimensions = work.request.dimensions;
     size_t vectors = 0;
@@ -167,9 +172,10 @@ std::vector<Embedder::Piece> Embedder::Fill() {
   batch_.Clear();
   if (requests_.empty()) return pieces;
   const PoolingType pooling = requests_.front().request.pooling;
+  const AdapterMixPtr mix = requests_.front().mix;
   const size_t most = EmbeddingContext(options_, model_, 1, pooling).parallel;
   for (Work& work : requests_) {
-    if (work.request.pooling != pooling) break;
+    if (work.request.pooling != pooling || work.mix != mix) break;
     for (; work.next < work.request.texts.size(); ++work.next) {
       const std::vector<llama_token>& text = work.request.texts[work.next];
       const size_t tokens = static_cast<size_t>(batch_.size()) + text.size();
@@ -185,6 +191,7 @@ std::vector<Embedder::Piece> Embedder::Fill() {
 
 void Embedder::Run(const std::vector<Piece>& pieces) {
   Ensure(static_cast<uint32_t>(batch_.size()), pieces.front().work->request.pooling);
+  active_.Use(context_.get(), pieces.front().work->mix);
   computing_.clear();
   for (const Piece& piece : pieces) computing_.push_back(piece.work->request.cancelled.get());
   const llama_memory_t memory = llama_get_memory(context_.get());

@@ -7,10 +7,12 @@
 #include <deque>
 #include <memory>
 #include <optional>
+#include <span>
 #include <string>
 #include <utility>
 #include <vector>
 
+#include "engine/adapters.h"
 #include "engine/batch.h"
 #include "engine/embedding_input.h"
 #include "engine/engine_options.h"
@@ -24,6 +26,7 @@ struct EmbeddingRequest {
   EmbeddingInput input;                                  // until it is tokenized
   std::vector<std::vector<llama_token>> texts;           // each of at least one token
   PoolingType pooling = LLAMA_POOLING_TYPE_UNSPECIFIED;  // the model's own, or else the mean
+  std::vector<AdapterUse> adapters;                      // to compute with
   bool normalize = true;                                 // each vector to the length 1
   uint32_t dimensions = 0;                               // only the first ones, before it is normalized; 0: all
   std::shared_ptr<std::atomic<bool>> cancelled = std::make_shared<std::atomic<bool>>(false);
@@ -35,7 +38,7 @@ ContextOptions FirstEmbeddingContext(const EngineOptions& options, const llama_m
 class Embedder {
  public:
   // `options` must be complete. `stopping` ends a step that is being computed.
-  Embedder(const EngineOptions& options, llama_model* model, const Adapters& adapters, Outbox& outbox,
+  Embedder(const EngineOptions& options, llama_model* model, Adapters& adapters, Outbox& outbox,
            const std::atomic<bool>& stopping);
   Embedder(const Embedder&) = delete;
   Embedder& operator=(const Embedder&) = delete;
@@ -49,6 +52,9 @@ class Embedder {
   // Computes one step. True when something ended, which the other side should know at once.
   bool Turn();
 
+  // Forgets mixes of adapters that are no more.
+  void LetGo(std::span<const AdapterMixPtr> mixes);
+
   bool idle() const { return requests_.empty(); }
   // What it and the model take; empty without a context.
   std::vector<DeviceMemory> Memory() const;
@@ -56,6 +62,7 @@ class Embedder {
  private:
   struct Work {
     EmbeddingRequest request;
+    AdapterMixPtr mix;
     uint32_t width;   // of a vector, as the model gives it
     size_t next = 0;  // text
     Embeddings embeddings{};
@@ -77,10 +84,11 @@ class Embedder {
 
   EngineOptions options_;
   llama_model* const model_;
-  const Adapters& adapters_;
+  Adapters& adapters_;
   Outbox& outbox_;
   const std::atomic<bool>& stopping_;
   ContextPtr context_;
+  ActiveAdapters active_;                                 // in context_
   uint32_t size_ = 0;                                     // tokens of a step of context_
   PoolingType pooling_ = LLAMA_POOLING_TYPE_UNSPECIFIED;  // of context_
   std::deque<Work> requests_;                             // in the order they came

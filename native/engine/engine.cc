@@ -65,9 +65,23 @@ void Engine::Embed(EmbeddingRequest request) {
   changed_.notify_one();
 }
 
-void Engine::Restore(std::vector<llama_token> tokens, std::vector<uint8_t> state) {
+void Engine::LoadAdapter(AdapterRequest request) {
   const std::lock_guard lock(mutex_);
-  saved_states_.push_back({std::move(tokens), std::move(state)});
+  loading_adapters_.push_back(std::move(request));
+  woken_ = true;
+  changed_.notify_one();
+}
+
+void Engine::UnloadAdapter(uint32_t id, uint32_t adapter) {
+  const std::lock_guard lock(mutex_);
+  unloading_adapters_.push_back({id, adapter});
+  woken_ = true;
+  changed_.notify_one();
+}
+
+void Engine::Restore(SavedState saved) {
+  const std::lock_guard lock(mutex_);
+  saved_states_.push_back(std::move(saved));
   woken_ = true;
   changed_.notify_one();
 }
@@ -91,14 +105,16 @@ void Engine::Run() {
   std::optional<Error> reason;
   bool loaded = false;
   try {
-    // Before the model: the contexts must go first.
+    // In this order: the contexts must go first, and the adapters before the model.
     const ModelPtr model = OpenModel();
-    Embedder embedder(options_, model.get(), adapters_, outbox_, stopping_);
+    Adapters adapters(model.get(), *header_);
+    LoadAdapters(adapters);
+    Embedder embedder(options_, model.get(), adapters, outbox_, stopping_);
     std::optional<Generator> generator;
     if (IsForEmbeddings(model.get())) {
       embedder.Open();
     } else {
-      generator.emplace(options_, model.get(), adapters_, outbox_, stopping_, OnProgress());
+      generator.emplace(options_, model.get(), adapters, outbox_, stopping_, OnProgress());
     }
     std::vector<MemoryClaim> claims;
     for (const DeviceMemory& device : generator ? generator->Memory() : embedder.Memory()) {
@@ -114,7 +130,7 @@ void Engine::Run() {
     }
     loaded = true;
     outbox_.Flush();
-    Serve(generates, embedder);
+    Serve({adapters, embedder, generates});
     reason = Error(ErrorCode::kDisposed, "The model was disposed.",
                    "Load it again, or dispose it after its last generation.");
   } catch (...) {
@@ -160,9 +176,17 @@ ModelPtr Engine::OpenModel() {
     model = LoadModel(options_.model, OnProgress());
   }
   CheckModel(model.get());
-  adapters_ = Adapters(model.get(), options_.adapters);
   Complete(options_, model.get());
   return model;
+}
+
+// Those of the options have the ids from 1 on.
+void Engine::LoadAdapters(Adapters& adapters) {
+  for (const AdapterOptions& options : options_.adapters) {
+    const auto id = static_cast<uint32_t>(loaded_adapters_.size() + 1);
+    const Adapter& adapter = adapters.Load(id, options.path);
+    loaded_adapters_.push_back({adapter.is_control_vector(), adapter.bytes()});
+  }
 }
 
 void Engine::ReportLoaded(GgufFile header, const llama_model* model, const Generator* generator,
@@ -201,6 +225,7 @@ void Engine::ReportLoaded(GgufFile header, const llama_model* model, const Gener
       .eos = llama_vocab_eos(vocab),
       .gpu_layers = options_.model.devices.empty() ? 0 : static_cast<uint32_t>(gpu_layers),
       .gpu_sampling = samples_on_gpu,
+      .adapters = std::exchange(loaded_adapters_, {}),
       .memory = generator == nullptr ? embedder.Memory() : generator->Memory(),
       .load_mode = ToString(options_.model.mode),
       .prefetch = options_.model.prefetch_limit > 0,
@@ -208,10 +233,11 @@ void Engine::ReportLoaded(GgufFile header, const llama_model* model, const Gener
   });
 }
 
-void Engine::Serve(Generator* generator, Embedder& embedder) {
+void Engine::Serve(const Parts& parts) {
+  const auto& [adapters, embedder, generator] = parts;
   Clock::time_point last_flush;
   while (!stopping_) {
-    TakeSubmitted(generator, embedder);
+    TakeSubmitted(parts);
     bool urgent = embedder.Turn();
     if (generator != nullptr) {
       urgent = generator->Turn() || urgent;
@@ -231,10 +257,13 @@ void Engine::Serve(Generator* generator, Embedder& embedder) {
 }
 
 // Waits for something to do.
-void Engine::TakeSubmitted(Generator* generator, Embedder& embedder) {
+void Engine::TakeSubmitted(const Parts& parts) {
+  const auto& [adapters, embedder, generator] = parts;
   std::deque<Request> requests;
   std::deque<CalibrationRequest> calibrations;
   std::deque<EmbeddingRequest> embeddings;
+  std::deque<AdapterRequest> loading;
+  std::deque<Unloading> unloading;
   std::deque<SavedState> states;
   {
     std::unique_lock lock(mutex_);
@@ -244,17 +273,39 @@ void Engine::TakeSubmitted(Generator* generator, Embedder& embedder) {
     requests.swap(submitted_);
     calibrations.swap(calibrations_);
     embeddings.swap(embeddings_);
+    loading.swap(loading_adapters_);
+    unloading.swap(unloading_adapters_);
     states.swap(saved_states_);
   }
+  TakeAdapters(parts, loading, unloading);
   for (EmbeddingRequest& request : embeddings) embedder.Enqueue(std::move(request));
   if (generator == nullptr) {
     for (const Request& request : requests) RefuseToGenerate(request.id);
     for (const CalibrationRequest& request : calibrations) RefuseToGenerate(request.id);
     return;
   }
-  for (SavedState& saved : states) generator->Restore(std::move(saved.tokens), std::move(saved.state));
+  for (SavedState& saved : states) generator->Restore(std::move(saved));
   for (Request& request : requests) generator->Enqueue(std::move(request));
   for (CalibrationRequest& request : calibrations) generator->Enqueue(std::move(request));
+}
+
+void Engine::TakeAdapters(const Parts& parts, const std::deque<AdapterRequest>& loading,
+                          const std::deque<Unloading>& unloading) {
+  for (const AdapterRequest& request : loading) {
+    try {
+      const Adapter& adapter = parts.adapters.Load(request.id, request.path);
+      outbox_.Push(AdapterLoaded{request.id, {adapter.is_control_vector(), adapter.bytes()}});
+    } catch (...) {
+      outbox_.Push(Failed{request.id, CurrentError("Loading the adapter")});
+    }
+  }
+  for (const auto& [id, adapter] : unloading) {
+    const std::vector<AdapterMixPtr> gone = parts.adapters.Unload(adapter);
+    parts.embedder.LetGo(gone);
+    if (parts.generator != nullptr) parts.generator->LetGo(gone);
+    outbox_.Push(AdapterUnloaded{id});
+  }
+  if (!loading.empty() || !unloading.empty()) outbox_.Flush();
 }
 
 void Engine::RefuseToGenerate(uint32_t id) {

@@ -15,6 +15,7 @@
 #include <thread>
 #include <vector>
 
+#include "engine/adapters.h"
 #include "engine/embedder.h"
 #include "engine/engine_options.h"
 #include "engine/generator.h"
@@ -23,6 +24,11 @@
 #include "loading/loaded_model.h"
 
 namespace coldstart {
+
+struct AdapterRequest {
+  uint32_t id = 0;
+  std::string path;
+};
 
 class Engine {
  public:
@@ -44,8 +50,12 @@ class Engine {
   void Calibrate(CalibrationRequest request);
   // RequestProgress*, then Embedded or Failed.
   void Embed(EmbeddingRequest request);
-  // Makes a saved state available to requests that start with `tokens`.
-  void Restore(std::vector<llama_token> tokens, std::vector<uint8_t> state);
+  // Loads one more adapter, whose id is that of the request: AdapterLoaded or Failed.
+  void LoadAdapter(AdapterRequest request);
+  // `adapter` is one that no request under way uses: AdapterUnloaded.
+  void UnloadAdapter(uint32_t id, uint32_t adapter);
+  // Makes a saved state available to requests that start with `tokens` and are computed with `adapters`.
+  void Restore(SavedState saved);
   // Makes the engine look at its requests' `cancelled` flags.
   void Wake();
   // Gives up loading or generating and frees everything; Closed follows.
@@ -54,31 +64,42 @@ class Engine {
   void Join();
 
  private:
-  struct SavedState {
-    std::vector<llama_token> tokens;
-    std::vector<uint8_t> state;
+  struct Unloading {
+    uint32_t id;
+    uint32_t adapter;
+  };
+  // What Run() has: the contexts refer to the adapters, these to the model.
+  struct Parts {
+    Adapters& adapters;
+    Embedder& embedder;
+    Generator* generator;  // null: the model is for embeddings alone
   };
 
   void Run();
   std::function<bool(float)> OnProgress();
   ModelPtr OpenModel();
+  void LoadAdapters(Adapters& adapters);
   void ReportLoaded(GgufFile header, const llama_model* model, const Generator* generator, const Embedder& embedder);
-  void Serve(Generator* generator, Embedder& embedder);
-  void TakeSubmitted(Generator* generator, Embedder& embedder);
+  void Serve(const Parts& parts);
+  void TakeSubmitted(const Parts& parts);
+  void TakeAdapters(const Parts& parts, const std::deque<AdapterRequest>& loading,
+                    const std::deque<Unloading>& unloading);
   void RefuseToGenerate(uint32_t id);
 
   EngineOptions options_;
   Outbox outbox_;
   std::atomic<bool> stopping_ = false;
-  std::optional<GgufFile> header_;  // until it is reported
-  Adapters adapters_;               // the model's thread only, and the model's own
-  std::vector<std::string> notes_;  // likewise
+  std::optional<GgufFile> header_;              // until it is reported
+  std::vector<LoadedAdapter> loaded_adapters_;  // likewise
+  std::vector<std::string> notes_;              // likewise
 
-  mutable std::mutex mutex_;  // guards the next eight
+  mutable std::mutex mutex_;  // guards the next ten
   std::condition_variable changed_;
   std::deque<Request> submitted_;
   std::deque<CalibrationRequest> calibrations_;
   std::deque<EmbeddingRequest> embeddings_;
+  std::deque<AdapterRequest> loading_adapters_;
+  std::deque<Unloading> unloading_adapters_;
   std::deque<SavedState> saved_states_;
   bool woken_ = false;
   ModelPtr model_;

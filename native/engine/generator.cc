@@ -40,9 +40,10 @@ KvCacheOptions CacheOptions(const EngineOptions& options, bool cuttable) {
 
 }  // namespace
 
-Generator::Generator(const EngineOptions& options, llama_model* model, const Adapters& adapters, Outbox& outbox,
+Generator::Generator(const EngineOptions& options, llama_model* model, Adapters& adapters, Outbox& outbox,
                      const std::atomic<bool>& stopping, const std::function<bool(float)>& on_progress)
     : options_(options),
+      adapters_(adapters),
       outbox_(outbox),
       stopping_(stopping),
       model_(model),
@@ -50,7 +51,6 @@ Generator::Generator(const EngineOptions& options, llama_model* model, const Ada
       cuttable_(CanCut(model)),
       context_(CreateContext(model, options.context)),
       cache_(context_.get(), CacheOptions(options, cuttable_)) {
-  adapters.Use(context_.get());
   // A step is given up when nobody wants its results any more.
   llama_set_abort_callback(
       context_.get(),
@@ -92,8 +92,20 @@ bool Generator::CanTakeBack(const llama_model* model) const {
   return llama_model_n_swa(model) == 0 || options_.context.unified;
 }
 
-void Generator::Restore(std::vector<llama_token> tokens, std::vector<uint8_t> state) {
-  cache_.Load(std::move(tokens), std::move(state));
+void Generator::Restore(SavedState saved) {
+  try {
+    cache_.Load(adapters_.Mix(saved.adapters)->number, std::move(saved.tokens), std::move(saved.state));
+  } catch (...) {
+    outbox_.Push(Trouble{CurrentError("Restoring a session")});
+  }
+}
+
+void Generator::LetGo(std::span<const AdapterMixPtr> mixes) {
+  for (const AdapterMixPtr& mix : mixes) {
+    cache_.Clear(mix->number);
+    if (turn_ == mix) turn_.reset();
+  }
+  active_.LetGo(context_.get(), mixes);
 }
 
 bool Generator::Turn() {
@@ -127,7 +139,8 @@ EngineStatus Generator::status() const {
 void Generator::Enqueue(Request request) {
   const uint32_t id = request.id;
   try {
-    auto job = std::make_unique<Job>(std::move(request), vocab_);
+    AdapterMixPtr mix = adapters_.Mix(request.adapters);
+    auto job = std::make_unique<Job>(std::move(request), std::move(mix), vocab_);
     FitContext(*job);
     const auto place = std::upper_bound(waiting_.begin(), waiting_.end(), job, [](const JobPtr& a, const JobPtr& b) {
       return a->request.priority > b->request.priority;
@@ -234,13 +247,13 @@ void Generator::Admit() {
   for (auto it = waiting_.begin(); it != waiting_.end() && looked_at < kAdmissionWindow; ++looked_at) {
     Job& job = **it;
     const uint32_t at_most = Reusable(job);
-    const uint32_t known = cache_.Known(job.tokens, at_most);
+    const uint32_t known = cache_.Known(job.mix->number, job.tokens, at_most);
     if (WaitsForPrefix(job, known, at_most)) {
       ++it;
       continue;
     }
     if (!HasRoomFor(job, static_cast<uint32_t>(job.tokens.size()) - known)) return;
-    const std::optional<KvCache::Lease> lease = cache_.Acquire(job.tokens, at_most);
+    const std::optional<KvCache::Lease> lease = cache_.Acquire(job.mix->number, job.tokens, at_most);
     if (!lease) return;
     JobPtr admitted = std::move(*it);
     it = waiting_.erase(it);
@@ -277,7 +290,7 @@ void Generator::Start(JobPtr job, KvCache::Lease lease) {
 bool Generator::WaitsForPrefix(const Job& job, uint32_t known, uint32_t at_most) const {
   if (!options_.prefix_cache || !cuttable_) return false;
   return std::any_of(live_.begin(), live_.end(), [&](const JobPtr& other) {
-    if (other->done || other->generated > 0) return false;
+    if (other->done || other->generated > 0 || other->mix != job.mix) return false;
     const auto common = static_cast<uint32_t>(CommonPrefix(other->tokens, job.tokens, at_most));
     return cache_.Usable(common) >= known + kWorthWaiting;
   });

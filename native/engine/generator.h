@@ -8,9 +8,11 @@
 #include <functional>
 #include <memory>
 #include <optional>
+#include <span>
 #include <utility>
 #include <vector>
 
+#include "engine/adapters.h"
 #include "engine/adaptive_threads.h"
 #include "engine/batch.h"
 #include "engine/calibration.h"
@@ -35,11 +37,18 @@ struct EngineStatus {
   uint32_t threads = 0;        // in use
 };
 
+// The state of a text, as a request with `snapshot` told it.
+struct SavedState {
+  std::vector<AdapterUse> adapters;  // that it was computed with
+  std::vector<llama_token> tokens;
+  std::vector<uint8_t> state;
+};
+
 class Generator {
  public:
   // `options` must be complete. Loads the draft model, if there is one. `stopping` ends a step that is being computed.
   // Throws what CreateContext and Speculator do.
-  Generator(const EngineOptions& options, llama_model* model, const Adapters& adapters, Outbox& outbox,
+  Generator(const EngineOptions& options, llama_model* model, Adapters& adapters, Outbox& outbox,
             const std::atomic<bool>& stopping, const std::function<bool(float)>& on_progress);
   Generator(const Generator&) = delete;
   Generator& operator=(const Generator&) = delete;
@@ -48,8 +57,11 @@ class Generator {
   void Enqueue(Request request);
   void Enqueue(CalibrationRequest request);
 
-  // Makes a saved state available to requests that start with `tokens`.
-  void Restore(std::vector<llama_token> tokens, std::vector<uint8_t> state);
+  // Makes a saved state available to requests that start with its tokens and have its adapters.
+  void Restore(SavedState saved);
+
+  // Forgets what was computed with mixes that are no more.
+  void LetGo(std::span<const AdapterMixPtr> mixes);
 
   // One turn: drops what is cancelled, starts what can start, computes a step.
   // True when something happened that the other side should know at once, such as a first token.
@@ -112,6 +124,8 @@ class Generator {
 
   // generator_step.cc: one step
   void Step();
+  void TakeTurn();
+  bool InTurn(const Job& job) const;
   void GuessAhead();
   std::vector<Grant> PlanTogether();
   uint32_t RowsToScore() const;
@@ -128,12 +142,14 @@ class Generator {
   void Deliver(Job& job, Sample sample);
 
   EngineOptions options_;
+  Adapters& adapters_;
   Outbox& outbox_;
   const std::atomic<bool>& stopping_;
   llama_model* const model_;
   const llama_vocab* vocab_;
   const bool cuttable_;
   ContextPtr context_;
+  ActiveAdapters active_;  // in context_
   KvCache cache_;
   std::optional<Speculator> speculator_;
   std::optional<AdaptiveThreads> threads_;  // none: options_.context.threads
@@ -147,6 +163,7 @@ class Generator {
   Batch batch_by_slot_;  // the same, for the speculator
   // The flags of the requests in the batch that is being computed; read by ggml's threads, too.
   std::vector<const std::atomic<bool>*> computing_;
+  AdapterMixPtr turn_;  // what this step is computed with, unless each request has its own
   uint64_t steps_ = 0;
   uint64_t gpu_sampled_ = 0;
   bool urgent_ = false;

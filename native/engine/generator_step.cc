@@ -13,10 +13,31 @@
 
 namespace coldstart {
 
+namespace {
+
+// What llama_decode returned.
+Error StepError(int32_t status) {
+  const std::vector<ErrorDetail> details = {{"status", static_cast<double>(status)}};
+  if (status == 1) {
+    return {ErrorCode::kOutOfMemory, "The KV cache had no room for the next tokens.",
+            "Load the model with a larger contextLength, or run fewer generations at a time.", details};
+  }
+  if (status == -2) {
+    return {ErrorCode::kOutOfMemory, "There was no memory to compute the next tokens in.",
+            "Load the model with fewer gpuLayers, a smaller batchSize or a shorter contextLength.", details};
+  }
+  return {ErrorCode::kInternal,
+          "llama.cpp could not compute the next tokens (llama_decode returned " + std::to_string(status) + ").",
+          "Set COLDSTART_LOG=error to see its reason.", details};
+}
+
+}  // namespace
+
 void Generator::Step() {
   EraseDone();  // prompts that were known whole
   if (live_.empty()) return;
   ++steps_;
+  TakeTurn();
   GuessAhead();
   if (options_.deterministic) return StepApart();
   std::vector<Grant> grants = PlanTogether();
@@ -30,6 +51,19 @@ void Generator::Step() {
   }
 }
 
+// Requests of one mix of adapters are computed together, those of another in the next step.
+void Generator::TakeTurn() {
+  const uint32_t last = turn_ == nullptr ? UINT32_MAX : turn_->number;
+  const auto distance = [last](const AdapterMixPtr& mix) { return mix->number - last - 1; };  // 0: the next one
+  turn_ = live_.front()->mix;
+  for (const JobPtr& job : live_) {
+    if (distance(job->mix) < distance(turn_)) turn_ = job->mix;
+  }
+}
+
+// In deterministic mode each has batches of its own anyway.
+bool Generator::InTurn(const Job& job) const { return options_.deterministic || job.mix == turn_; }
+
 void Generator::GuessAhead() {
   if (!speculator_) return;
   std::vector<Speculator::Text> texts;
@@ -37,7 +71,7 @@ void Generator::GuessAhead() {
   uint32_t left = kMaxGuesses;
   for (const JobPtr& job : live_) {
     job->guess.clear();
-    if (job->done || !job->decoding()) continue;
+    if (job->done || !job->decoding() || !InTurn(*job)) continue;
     const auto length = static_cast<uint32_t>(job->tokens.size());
     if (options_.deterministic) left = kMaxGuesses;  // each has steps of its own
     uint32_t most = std::min({left, job->guess_length.Next(), options_.speculation.draft_tokens});
@@ -57,7 +91,7 @@ std::vector<Generator::Grant> Generator::PlanTogether() {
   std::vector<Job*> jobs;
   const uint32_t rows_to_score = RowsToScore();
   for (const JobPtr& job : live_) {
-    if (job->done) continue;
+    if (job->done || !InTurn(*job)) continue;
     uint32_t tokens = job->pending();
     // A state that cannot be cut is kept before the last token of the prompt, which must be computed again.
     if (!cuttable_ && tokens > 1) --tokens;
@@ -89,6 +123,7 @@ uint32_t Generator::RowsToScore() const {
   uint32_t texts = 0;
   uint32_t left = options_.context.outputs;
   for (const JobPtr& job : live_) {
+    if (!InTurn(*job)) continue;
     if (job->scorer) {
       ++texts;
     } else {
@@ -164,19 +199,18 @@ void Generator::RunBatch(const std::vector<Grant>& grants) {
     }
   }
 
-  ChooseLogits(rows, !scored.empty());
-  const int32_t status = llama_decode(context_.get(), batch_.get());
+  int32_t status = 0;
+  try {
+    active_.Use(context_.get(), grants.front().job->mix);
+    ChooseLogits(rows, !scored.empty());
+    status = llama_decode(context_.get(), batch_.get());
+  } catch (...) {
+    computing_.clear();
+    return FailAll(CurrentError("Computing the next tokens"));
+  }
   computing_.clear();
   if (status == 2) return UndoBatch(grants);
-  if (status != 0) {
-    return FailAll(Error(status == 1 ? ErrorCode::kOutOfMemory : ErrorCode::kInternal,
-                         status == 1 ? "The KV cache had no room for the next tokens."
-                                     : "llama.cpp could not compute the next tokens (llama_decode returned " +
-                                           std::to_string(status) + ").",
-                         status == 1 ? "Load the model with a larger contextLength, or run fewer generations at a time."
-                                     : "Set COLDSTART_LOG=error to see its reason.",
-                         {{"status", static_cast<double>(status)}}));
-  }
+  if (status != 0) return FailAll(StepError(status));
   if (observed) speculator_->Observe(batch_by_slot_);
   ScoreRows(scored);
   for (const auto& [job, granted] : grants) {

@@ -9,6 +9,7 @@
 #include <utility>
 #include <vector>
 
+#include "engine/adapters.h"
 #include "engine/guess_length.h"
 #include "engine/outbox.h"
 #include "engine/request.h"
@@ -20,8 +21,12 @@
 namespace coldstart {
 
 struct Job {
-  Job(Request from, const llama_vocab* vocab)
-      : request(std::move(from)), tokens(request.prompt), sampler(vocab, request.sampling), stream(request.stop) {
+  Job(Request from, AdapterMixPtr computed_with, const llama_vocab* vocab)
+      : request(std::move(from)),
+        mix(std::move(computed_with)),
+        tokens(request.prompt),
+        sampler(vocab, request.sampling),
+        stream(request.stop) {
     sampler.AcceptPrompt(request.prompt);
     for (const std::string& text : request.preserved) {
       const std::vector<llama_token> special = Tokenize(vocab, text, /*add_special=*/false, /*parse_special=*/true);
@@ -39,6 +44,7 @@ struct Job {
   bool decoding() const { return generated > 0 && pending() == 1; }
 
   Request request;
+  AdapterMixPtr mix;
   std::vector<llama_token> tokens;  // the prompt and what was sampled; of a text to score all but the last
   Sampler sampler;
   TextStream stream;

@@ -50,28 +50,28 @@ uint32_t KvCache::at_work() const {
   return cells;
 }
 
-uint32_t KvCache::Known(std::span<const llama_token> tokens, uint32_t at_most) const {
+uint32_t KvCache::Known(Root root, std::span<const llama_token> tokens, uint32_t at_most) const {
   tokens = tokens.first(std::min<size_t>(tokens.size(), at_most));
   if (!options_.reuse) return 0;
-  const uint32_t resident = options_.cuttable ? tree_.Longest(tokens).length : 0;
-  return Usable(std::max(resident, states_.Longest(tokens, !options_.cuttable).length));
+  const uint32_t resident = options_.cuttable ? tree_.Longest(tokens, root).length : 0;
+  return Usable(std::max(resident, states_.Longest(root, tokens, !options_.cuttable).length));
 }
 
-std::optional<KvCache::Lease> KvCache::Acquire(std::span<const llama_token> tokens, uint32_t at_most) {
+std::optional<KvCache::Lease> KvCache::Acquire(Root root, std::span<const llama_token> tokens, uint32_t at_most) {
   const auto busy = std::count_if(sequences_.begin(), sequences_.end(),
                                   [](const Sequence& sequence) { return sequence.use == Use::kAtWork; });
   if (busy >= options_.parallel + (shares() ? 1 : 0)) return std::nullopt;
 
   tokens = tokens.first(options_.reuse ? std::min<size_t>(tokens.size(), at_most) : 0);
-  const PrefixTree::Match resident = options_.cuttable ? tree_.Longest(tokens) : PrefixTree::Match{};
-  const PrefixTree::Match stored = states_.Longest(tokens, !options_.cuttable);
+  const PrefixTree::Match resident = options_.cuttable ? tree_.Longest(tokens, root) : PrefixTree::Match{};
+  const PrefixTree::Match stored = states_.Longest(root, tokens, !options_.cuttable);
   uint32_t length = Usable(resident.length);
   const uint32_t stored_length = Usable(stored.length);
 
   llama_seq_id sequence = -1;
   if (stored_length > length + (options_.cuttable ? kWorthRestoring : 0)) {
     sequence = FreeSequence();
-    if (Restore(stored.holders.front(), sequence, stored_length)) {
+    if (Restore(stored.holders.front(), root, sequence, stored_length)) {
       length = stored_length;
     } else {
       sequence = -1;
@@ -79,7 +79,7 @@ std::optional<KvCache::Lease> KvCache::Acquire(std::span<const llama_token> toke
   }
   if (sequence == -1) {
     // Restoring may have driven out what was resident.
-    const PrefixTree::Match match = options_.cuttable ? tree_.Longest(tokens) : PrefixTree::Match{};
+    const PrefixTree::Match match = options_.cuttable ? tree_.Longest(tokens, root) : PrefixTree::Match{};
     sequence = Place(match, Usable(match.length));
     length = static_cast<uint32_t>(sequences_[static_cast<size_t>(sequence)].tokens.size());
   }
@@ -87,7 +87,8 @@ std::optional<KvCache::Lease> KvCache::Acquire(std::span<const llama_token> toke
   Sequence& taken = sequences_[static_cast<size_t>(sequence)];
   taken.use = Use::kAtWork;
   taken.last_used = ++clock_;
-  at_work_.Append(sequence, taken.tokens);
+  taken.root = root;
+  at_work_.Append(sequence, taken.tokens, root);
   return Lease{sequence, length};
 }
 
@@ -128,7 +129,8 @@ llama_seq_id KvCache::Place(const PrefixTree::Match& match, uint32_t length) {
   Sequence& copy = of(sequence);
   const auto& tokens = of(holder).tokens;
   copy.tokens.assign(tokens.begin(), tokens.begin() + length);
-  tree_.Append(sequence, copy.tokens);
+  copy.root = of(holder).root;
+  tree_.Append(sequence, copy.tokens, copy.root);
   return sequence;
 }
 
@@ -151,7 +153,7 @@ std::optional<llama_seq_id> KvCache::OldestKept() const {
   return oldest;
 }
 
-bool KvCache::Restore(PrefixTree::Holder state, llama_seq_id sequence, uint32_t length) {
+bool KvCache::Restore(PrefixTree::Holder state, Root root, llama_seq_id sequence, uint32_t length) {
   const std::vector<llama_token> tokens = states_.Tokens(state);
   std::vector<uint8_t> bytes;
   try {
@@ -168,7 +170,9 @@ bool KvCache::Restore(PrefixTree::Holder state, llama_seq_id sequence, uint32_t 
     states_.Erase(state);
     return false;
   }
-  sequences_[static_cast<size_t>(sequence)].tokens = tokens;
+  Sequence& restored = sequences_[static_cast<size_t>(sequence)];
+  restored.root = root;
+  restored.tokens = tokens;
   Register(sequence, 0);
   Cut(sequence, length);
   return true;
@@ -194,21 +198,22 @@ void KvCache::Append(llama_seq_id sequence, std::span<const llama_token> tokens,
   grown.tokens.insert(grown.tokens.end(), tokens.begin(), tokens.end());
   grown.last_used = ++clock_;
   if (!reusable) return;
-  at_work_.Append(sequence, tokens);
+  at_work_.Append(sequence, tokens, grown.root);
   Register(sequence, begin);
 }
 
 // Puts the tokens from `begin` on into the tree. The first of them that another sequence has too, after the same ones,
 // are taken from there and the own cells freed: so the cells in use are the tokens in the tree.
 void KvCache::Register(llama_seq_id sequence, uint32_t begin) {
+  const Root root = sequences_[static_cast<size_t>(sequence)].root;
   const std::span<const llama_token> tokens(sequences_[static_cast<size_t>(sequence)].tokens);
   const std::span<const llama_token> fresh = tokens.subspan(begin);
   const uint64_t before = tree_.size();
-  tree_.Append(sequence, fresh);
+  tree_.Append(sequence, fresh, root);
   const auto known = static_cast<uint32_t>(fresh.size() - (tree_.size() - before));
   if (!shares() || known == 0) return;
   const uint32_t end = begin + known;
-  for (const llama_seq_id holder : tree_.Longest(tokens.first(end)).holders) {
+  for (const llama_seq_id holder : tree_.Longest(tokens.first(end), root).holders) {
     if (holder == sequence) continue;
     llama_memory_seq_rm(memory_, sequence, static_cast<llama_pos>(begin), static_cast<llama_pos>(end));
     llama_memory_seq_cp(memory_, holder, sequence, static_cast<llama_pos>(begin), static_cast<llama_pos>(end));
@@ -241,7 +246,7 @@ void KvCache::Release(llama_seq_id sequence, bool keep, uint32_t length) {
   done.last_used = ++clock_;
   if (!shares() || tree_.Exclusive(sequence) > 0) return;
   // It is the beginning of another, or equal to it: that one was used, and this one has nothing of its own to keep.
-  for (const llama_seq_id holder : tree_.Longest(done.tokens).holders) {
+  for (const llama_seq_id holder : tree_.Longest(done.tokens, done.root).holders) {
     if (holder == sequence) continue;
     sequences_[static_cast<size_t>(holder)].last_used = done.last_used;
     break;
@@ -251,7 +256,8 @@ void KvCache::Release(llama_seq_id sequence, bool keep, uint32_t length) {
 
 void KvCache::Checkpoint(llama_seq_id sequence) {
   if (!options_.reuse || states_.max_bytes() == 0) return;
-  PutAside(sequences_[static_cast<size_t>(sequence)].tokens, Save(sequence), false);
+  const Sequence& kept = sequences_[static_cast<size_t>(sequence)];
+  PutAside(kept.root, kept.tokens, Save(sequence), false);
 }
 
 std::vector<uint8_t> KvCache::Save(llama_seq_id sequence) {
@@ -263,14 +269,14 @@ std::vector<uint8_t> KvCache::Save(llama_seq_id sequence) {
   return state;
 }
 
-void KvCache::Load(std::vector<llama_token> tokens, std::vector<uint8_t> state) {
-  if (options_.reuse) PutAside(std::move(tokens), std::move(state), /*always=*/true);
+void KvCache::Load(Root root, std::vector<llama_token> tokens, std::vector<uint8_t> state) {
+  if (options_.reuse) PutAside(root, std::move(tokens), std::move(state), /*always=*/true);
 }
 
 // A full disk costs computing something again, and no request.
-void KvCache::PutAside(std::vector<llama_token> tokens, std::vector<uint8_t> state, bool always) {
+void KvCache::PutAside(Root root, std::vector<llama_token> tokens, std::vector<uint8_t> state, bool always) {
   try {
-    states_.Put(std::move(tokens), std::move(state), always);
+    states_.Put(root, std::move(tokens), std::move(state), always);
   } catch (const Error& error) {
     spill_error_ = error;
   }
@@ -281,6 +287,13 @@ void KvCache::Clear() {
     if (sequences_[i].use == Use::kKept) Free(static_cast<llama_seq_id>(i));
   }
   states_.Clear();
+}
+
+void KvCache::Clear(Root root) {
+  for (size_t i = 0; i < sequences_.size(); ++i) {
+    if (sequences_[i].use == Use::kKept && sequences_[i].root == root) Free(static_cast<llama_seq_id>(i));
+  }
+  states_.EraseAll(root);
 }
 
 void KvCache::Cut(llama_seq_id sequence, uint32_t length) {
@@ -300,8 +313,8 @@ void KvCache::Evict(llama_seq_id sequence) {
 void KvCache::CopyOut(llama_seq_id sequence) {
   const Sequence& old = sequences_[static_cast<size_t>(sequence)];
   const bool worth = options_.spill_bytes > 0 && old.tokens.size() >= kWorthRestoring &&
-                     states_.Longest(old.tokens, false).length < old.tokens.size();
-  if (worth) PutAside(old.tokens, Save(sequence), false);
+                     states_.Longest(old.root, old.tokens, false).length < old.tokens.size();
+  if (worth) PutAside(old.root, old.tokens, Save(sequence), false);
 }
 
 void KvCache::Free(llama_seq_id sequence) {

@@ -1,8 +1,8 @@
 // The KV cache as the engine sees it: which sequence of llama.cpp's memory holds which tokens, which prefixes can be
 // used again, and what gives way when room is needed. Engine's thread only.
 //
-// Finished sequences stay as long as nobody needs their room: a request that starts with the same tokens takes them
-// over. How depends on the memory:
+// Finished sequences stay as long as nobody needs their room: a request of the same root (see PrefixTree) that starts
+// with the same tokens takes them over. How depends on the memory:
 // - unified: one pool of cells. Sequences share the cells of a common prefix; it takes no copy and no room.
 // - split: a pool of cells for each sequence. A prefix is used again where it lies, or it is copied.
 // - uncuttable (recurrent models, sliding windows): a state belongs to exactly the tokens it has seen. Copies of states
@@ -45,15 +45,17 @@ class KvCache {
 
   KvCache(llama_context* context, const KvCacheOptions& options);
 
+  using Root = PrefixTree::Root;
+
   // A sequence for a request, with the first tokens of `tokens` in it as far as they are known, at most `at_most`.
   // None when all sequences are at work. What it will compute has no room yet: see MakeRoom().
-  std::optional<Lease> Acquire(std::span<const llama_token> tokens, uint32_t at_most);
+  std::optional<Lease> Acquire(Root root, std::span<const llama_token> tokens, uint32_t at_most);
 
   // How much of a prefix of this length can be used again.
   uint32_t Usable(uint32_t length) const { return length / options_.reuse_multiple * options_.reuse_multiple; }
 
   // How many of `tokens` could be used again, at most `at_most`.
-  uint32_t Known(std::span<const llama_token> tokens, uint32_t at_most) const;
+  uint32_t Known(Root root, std::span<const llama_token> tokens, uint32_t at_most) const;
 
   // Lets unused prefixes go until `cells` more tokens can be computed; false when that is not enough.
   // In a split cache every sequence has its own room, and the answer is always true.
@@ -84,10 +86,12 @@ class KvCache {
 
   // Makes a state that Save() wrote available to requests that start with `tokens`, unless nothing is to be used again.
   // Trusted bytes only.
-  void Load(std::vector<llama_token> tokens, std::vector<uint8_t> state);
+  void Load(Root root, std::vector<llama_token> tokens, std::vector<uint8_t> state);
 
   // Forgets everything that is not at work.
   void Clear();
+  // Likewise, of a root.
+  void Clear(Root root);
 
   uint32_t capacity() const { return capacity_; }  // cells
   uint32_t used() const;                           // cells, prefixes kept for later included
@@ -103,6 +107,7 @@ class KvCache {
   struct Sequence {
     Use use = Use::kFree;
     uint64_t last_used = 0;
+    Root root = 0;
     std::vector<llama_token> tokens;  // that llama.cpp holds
   };
 
@@ -113,12 +118,12 @@ class KvCache {
   llama_seq_id FreeSequence();
   std::optional<llama_seq_id> OldestKept() const;
   llama_seq_id Place(const PrefixTree::Match& match, uint32_t length);
-  bool Restore(PrefixTree::Holder state, llama_seq_id sequence, uint32_t length);
+  bool Restore(PrefixTree::Holder state, Root root, llama_seq_id sequence, uint32_t length);
   void Cut(llama_seq_id sequence, uint32_t length);
   void Register(llama_seq_id sequence, uint32_t begin);
   void Evict(llama_seq_id sequence);
   void CopyOut(llama_seq_id sequence);
-  void PutAside(std::vector<llama_token> tokens, std::vector<uint8_t> state, bool always);
+  void PutAside(Root root, std::vector<llama_token> tokens, std::vector<uint8_t> state, bool always);
   void Free(llama_seq_id sequence);
 
   llama_context* context_;

@@ -30,6 +30,11 @@ struct LoadProgress {
   float fraction;  // 0..1
 };
 
+struct LoadedAdapter {
+  bool is_control_vector;
+  uint64_t bytes;  // of its weights
+};
+
 // Facts about the model once it is ready.
 struct Loaded {
   GgufFile header;
@@ -50,6 +55,7 @@ struct Loaded {
   llama_token eos;            // -1: none
   uint32_t gpu_layers;
   bool gpu_sampling;
+  std::vector<LoadedAdapter> adapters;  // of the options
   std::vector<DeviceMemory> memory;
   std::string load_mode;           // in force
   bool prefetch;                   // whether the files were read ahead
@@ -129,6 +135,16 @@ struct Embedded {
   std::optional<Embeddings> embeddings;
 };
 
+// One more adapter, under the request's id.
+struct AdapterLoaded {
+  uint32_t id;
+  LoadedAdapter adapter;
+};
+
+struct AdapterUnloaded {
+  uint32_t id;  // of the request
+};
+
 // Something went wrong that costs no request.
 struct Trouble {
   Error error;
@@ -140,7 +156,7 @@ struct Closed {
 };
 
 using Event = std::variant<LoadProgress, Loaded, LoadFailed, Chunk, Snapshot, Scored, RequestProgress, Calibrated,
-                           Embedded, Finished, Failed, Trouble, Closed>;
+                           Embedded, AdapterLoaded, AdapterUnloaded, Finished, Failed, Trouble, Closed>;
 
 class Outbox {
  public:

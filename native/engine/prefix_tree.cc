@@ -4,16 +4,17 @@
 
 namespace coldstart {
 
-// An edge from the parent and what it leads to. Only the root has no tokens; every leaf is some holder's end.
+// An edge from the parent and what it leads to. Only roots have no tokens; every leaf is some holder's end.
 struct PrefixTree::Node {
   std::vector<Token> tokens;
+  Root root = 0;       // of a root: its own
   uint32_t depth = 0;  // tokens from the root to the end of this node
   Node* parent = nullptr;
   std::map<Token, std::unique_ptr<Node>> children;  // by their first token
   std::vector<Holder> holders;                      // whose sequence ends here
 
   uint32_t start() const { return depth - static_cast<uint32_t>(tokens.size()); }
-  bool IsNeeded() const { return parent == nullptr || !holders.empty() || !children.empty(); }
+  bool IsNeeded() const { return !holders.empty() || !children.empty(); }
 
   // The holders at this node and below.
   void Collect(std::vector<Holder>& all) const {
@@ -22,12 +23,22 @@ struct PrefixTree::Node {
   }
 };
 
-PrefixTree::PrefixTree() : root_(std::make_unique<Node>()) {}
+PrefixTree::PrefixTree() = default;
 PrefixTree::~PrefixTree() = default;
 
-void PrefixTree::Append(Holder holder, std::span<const Token> tokens) {
+void PrefixTree::Append(Holder holder, std::span<const Token> tokens, Root root) {
   const auto found = ends_.find(holder);
-  Node* node = found == ends_.end() ? root_.get() : found->second;
+  Node* node = nullptr;
+  if (found == ends_.end()) {
+    std::unique_ptr<Node>& start = roots_[root];
+    if (start == nullptr) {
+      start = std::make_unique<Node>();
+      start->root = root;
+    }
+    node = start.get();
+  } else {
+    node = found->second;
+  }
   // The common case, a token of a running generation: the holder alone is at the end of a branch, which grows.
   const bool alone =
       node->parent != nullptr && node->children.empty() && node->holders.size() == 1 && node->holders.front() == holder;
@@ -108,6 +119,10 @@ void PrefixTree::Erase(Holder holder) {
 void PrefixTree::Prune(Node* node) {
   while (!node->IsNeeded()) {
     Node* parent = node->parent;
+    if (parent == nullptr) {
+      roots_.erase(node->root);
+      return;
+    }
     size_ -= node->tokens.size();
     parent->children.erase(node->tokens.front());
     node = parent;
@@ -122,8 +137,10 @@ void PrefixTree::Prune(Node* node) {
   for (const Holder holder : node->holders) ends_[holder] = node;
 }
 
-PrefixTree::Match PrefixTree::Longest(std::span<const Token> tokens) const {
-  const Node* node = root_.get();
+PrefixTree::Match PrefixTree::Longest(std::span<const Token> tokens, Root root) const {
+  const auto start = roots_.find(root);
+  if (start == roots_.end()) return {};
+  const Node* node = start->second.get();
   uint32_t length = 0;
   while (!tokens.empty()) {
     const auto child = node->children.find(tokens.front());
@@ -140,8 +157,10 @@ PrefixTree::Match PrefixTree::Longest(std::span<const Token> tokens) const {
   return match;
 }
 
-PrefixTree::Match PrefixTree::LongestWhole(std::span<const Token> tokens) const {
-  const Node* node = root_.get();
+PrefixTree::Match PrefixTree::LongestWhole(std::span<const Token> tokens, Root root) const {
+  const auto start = roots_.find(root);
+  if (start == roots_.end()) return {};
+  const Node* node = start->second.get();
   Match best;
   while (!tokens.empty()) {
     const auto child = node->children.find(tokens.front());

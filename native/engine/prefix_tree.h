@@ -1,4 +1,5 @@
-// Who holds the keys and values of which tokens: a radix tree over token sequences, each starting at position 0. Pure.
+// Who holds the keys and values of which tokens: radix trees over token sequences, each starting at position 0.
+// Sequences of different roots have nothing in common. Pure.
 #pragma once
 
 #include <cstdint>
@@ -14,6 +15,7 @@ class PrefixTree {
  public:
   using Token = int32_t;
   using Holder = int32_t;
+  using Root = uint32_t;
 
   struct Match {
     uint32_t length = 0;
@@ -23,19 +25,19 @@ class PrefixTree {
   PrefixTree();
   ~PrefixTree();
 
-  // Adds tokens to the end of a holder's sequence; an unknown holder starts with none.
-  void Append(Holder holder, std::span<const Token> tokens);
+  // Adds tokens to the end of a holder's sequence; an unknown holder starts with none, at `root`.
+  void Append(Holder holder, std::span<const Token> tokens, Root root = 0);
 
   // Cuts a holder's sequence to its first `length` tokens. An empty one stays a holder.
   void Truncate(Holder holder, uint32_t length);
 
   void Erase(Holder holder);
 
-  // The longest common prefix of `tokens` and any holder's sequence.
-  Match Longest(std::span<const Token> tokens) const;
+  // The longest common prefix of `tokens` and any holder's sequence of this root.
+  Match Longest(std::span<const Token> tokens, Root root = 0) const;
 
-  // The longest whole sequence of a holder that `tokens` starts with.
-  Match LongestWhole(std::span<const Token> tokens) const;
+  // The longest whole sequence of a holder of this root that `tokens` starts with.
+  Match LongestWhole(std::span<const Token> tokens, Root root = 0) const;
 
   uint32_t Length(Holder holder) const;  // 0 when unknown
 
@@ -52,8 +54,8 @@ class PrefixTree {
   void Detach(Holder holder);
   void Prune(Node* node);
 
-  std::unique_ptr<Node> root_;
-  std::unordered_map<Holder, Node*> ends_;  // where each holder's sequence ends
+  std::map<Root, std::unique_ptr<Node>> roots_;  // those with holders
+  std::unordered_map<Holder, Node*> ends_;       // where each holder's sequence ends
   uint64_t size_ = 0;
 };
 

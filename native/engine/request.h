@@ -9,6 +9,7 @@
 #include <string>
 #include <vector>
 
+#include "engine/adapters.h"
 #include "engine/sampler.h"
 #include "engine/scorer.h"
 
@@ -29,6 +30,7 @@ struct Request {
   uint32_t id = 0;
   std::vector<llama_token> prompt;
   std::optional<uint32_t> max_tokens;  // none: as many as the context holds; 0: only compute the prompt
+  std::vector<AdapterUse> adapters;    // to compute with
   Overflow overflow = Overflow::kError;
   int32_t priority = 0;   // higher ones start first
   bool snapshot = false;  // with max_tokens 0: also save the state

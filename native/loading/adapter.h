@@ -1,6 +1,8 @@
-// LoRA adapters: small matrices whose product is added to a model's own.
+// What is added to a model: LoRA adapters, small matrices whose product is added to its own, and control vectors, which
+// are added to what its layers give.
 #pragma once
 
+#include <cstdint>
 #include <string>
 #include <vector>
 
@@ -14,22 +16,30 @@ struct AdapterOptions {
   float scale = 1;   // of what it adds
 };
 
-// Refuses an adapter that does not fit the model with this header. Throws kModelNotFound, kInvalidGguf,
+// The header of an adapter that fits the model with the header `model`. Throws kModelNotFound, kInvalidGguf,
 // kUnsupportedModel.
-void CheckAdapter(const std::string& path, const GgufFile& model);
+GgufFile CheckAdapter(const std::string& path, const GgufFile& model);
 
-// Loads checked adapters, which live as long as the model, and uses them in the context. Throws kOutOfMemory,
-// kLoadFailed.
-class Adapters {
+// One that is loaded. The model must outlive it.
+class Adapter {
  public:
-  Adapters() = default;
-  Adapters(llama_model* model, const std::vector<AdapterOptions>& options);
+  // `header` is what CheckAdapter returned. Throws kOutOfMemory, kLoadFailed.
+  Adapter(llama_model* model, const std::string& path, const GgufFile& header);
+  ~Adapter();
+  Adapter(const Adapter&) = delete;
+  Adapter& operator=(const Adapter&) = delete;
 
-  void Use(llama_context* context) const;
+  uint64_t bytes() const { return bytes_; }  // of its weights
+  bool is_control_vector() const { return lora_ == nullptr; }
+
+  llama_adapter_lora* lora() const { return lora_; }
+  // A control vector: what is added after each layer but the first, one layer after the other, as far as it goes.
+  const std::vector<float>& directions() const { return directions_; }
 
  private:
-  std::vector<llama_adapter_lora*> adapters_;
-  mutable std::vector<float> scales_;  // llama.cpp takes them as changeable
+  uint64_t bytes_;
+  llama_adapter_lora* lora_ = nullptr;
+  std::vector<float> directions_;
 };
 
 }  // namespace coldstart

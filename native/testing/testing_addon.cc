@@ -185,7 +185,7 @@ std::vector<int32_t> TokensOf(const Napi::Value& value) {
   return {array.Data(), array.Data() + array.ElementLength()};
 }
 
-// prefixTree([[operation, holder, tokens or length]]): the answers, in order.
+// prefixTree([[operation, holder, tokens or length, root]]): the answers, in order.
 //   append, truncate, erase: the tree's size after it
 //   longest, longestWhole: { length, holders }
 //   length, exclusive: a number
@@ -208,13 +208,14 @@ Napi::Value RunPrefixTree(const Napi::CallbackInfo& info) {
         object.Set("holders", holders);
         return object;
       };
-      if (name == "append") tree.Append(holder, TokensOf(argument));
+      const uint32_t root = operation.Get(3u).IsNumber() ? operation.Get(3u).As<Napi::Number>().Uint32Value() : 0;
+      if (name == "append") tree.Append(holder, TokensOf(argument), root);
       if (name == "truncate") tree.Truncate(holder, argument.As<Napi::Number>().Uint32Value());
       if (name == "erase") tree.Erase(holder);
       if (name == "longest") {
-        answers.Set(i, to_object(tree.Longest(TokensOf(argument))));
+        answers.Set(i, to_object(tree.Longest(TokensOf(argument), root)));
       } else if (name == "longestWhole") {
-        answers.Set(i, to_object(tree.LongestWhole(TokensOf(argument))));
+        answers.Set(i, to_object(tree.LongestWhole(TokensOf(argument), root)));
       } else if (name == "length") {
         answers.Set(i, tree.Length(holder));
       } else if (name == "exclusive") {

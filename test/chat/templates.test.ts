@@ -59,7 +59,11 @@ async function ask(
   url: string,
   { messages, options = {} }: (typeof conversations)[string],
 ): Promise<string | undefined> {
-  const { tools, thinks } = checkAnswer(options, 256, () => 0);
+  const { tools, thinks } = checkAnswer(options, {
+    contextLength: 256,
+    nextSeed: () => 0,
+    adapters: { choose: () => [] },
+  });
   const body = {
     messages: messages.map(toOpenAi),
     ...(tools.length > 0 && { tools: tools.map(({ definition }) => definition) }),

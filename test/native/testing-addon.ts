@@ -42,10 +42,10 @@ export interface AttentionInput {
 }
 
 export type PrefixTreeOperation =
-  | [name: "append", holder: number, tokens: Int32Array]
+  | [name: "append", holder: number, tokens: Int32Array, root: number]
   | [name: "truncate", holder: number, length: number]
   | [name: "erase" | "length" | "exclusive", holder: number]
-  | [name: "longest" | "longestWhole", holder: -1, tokens: Int32Array];
+  | [name: "longest" | "longestWhole", holder: -1, tokens: Int32Array, root: number];
 
 export interface PrefixMatch {
   length: number;

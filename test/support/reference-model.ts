@@ -25,6 +25,8 @@ export interface ReferenceModel {
   finalCap?: number;
   /** How many tokens a layer sees. */
   window?: (layer: number) => number;
+  /** What is added to what a layer gives. */
+  directions?: ReadonlyMap<number, ArrayLike<number>>;
   experts?: { used: number; router: string; expert: (index: number) => [gate: string, up: string, down: string] };
 }
 
@@ -123,7 +125,8 @@ export function referenceLogprobs(model: ReferenceModel, tokens: number[]): Vect
       const input = norm(`${name}.${model.postNorms ? "pre_feedforward" : "post_attention"}_layernorm`, between);
       let output = feedForward(name, input);
       if (model.postNorms) output = norm(`${name}.post_feedforward_layernorm`, output);
-      return add(between, output);
+      const direction = model.directions?.get(layer);
+      return add(between, output).map((value, i) => value + (direction?.[i] ?? 0));
     });
   }
   function feedForward(name: string, input: Vector): Vector {
