@@ -7,7 +7,7 @@ import { existsSync, mkdirSync, renameSync, writeFileSync } from "node:fs";
 import path from "node:path";
 import { pathToFileURL } from "node:url";
 import { MINI_LM, randomEncoder, type EncoderShape } from "../test/support/embedding-model.js";
-import { BF16, F16, Q4_0, randomModel, type Shape } from "../test/support/random-model.js";
+import { BF16, F16, Q4_0, randomAdapter, randomModel, type Shape } from "../test/support/random-model.js";
 import { copying } from "./copying-model.js";
 
 export const SHAPES = {
@@ -41,13 +41,27 @@ const COPYING = {
   "125m-q4_0-copying": { ...SHAPES["125m-q4_0"], tied: false },
 } as const satisfies Record<string, Shape>;
 
-export type ModelName = keyof typeof SHAPES | keyof typeof LARGE | keyof typeof COPYING | keyof typeof ENCODERS;
-const NAMES = [...Object.keys(SHAPES), ...Object.keys(ENCODERS), ...Object.keys(COPYING)] as ModelName[];
+/** LoRA adapters of rank 16 for queries and values. */
+const ADAPTERS = {
+  "4m-f16-lora-1": { of: "4m-f16", seed: 1 },
+  "4m-f16-lora-2": { of: "4m-f16", seed: 2 },
+  "125m-q4_0-lora-1": { of: "125m-q4_0", seed: 1 },
+  "125m-q4_0-lora-2": { of: "125m-q4_0", seed: 2 },
+} as const satisfies Record<string, { of: keyof typeof SHAPES; seed: number }>;
+
+const DEFAULT = { ...SHAPES, ...ENCODERS, ...COPYING, ...ADAPTERS };
+
+export type ModelName = keyof typeof DEFAULT | keyof typeof LARGE;
+const NAMES = Object.keys(DEFAULT) as ModelName[];
 
 function make(name: ModelName): Buffer {
   if (name in SHAPES) return randomModel(SHAPES[name as keyof typeof SHAPES]);
   if (name in LARGE) return randomModel(LARGE[name as keyof typeof LARGE]);
   if (name in ENCODERS) return randomEncoder(ENCODERS[name as keyof typeof ENCODERS]);
+  if (name in ADAPTERS) {
+    const { of, seed } = ADAPTERS[name as keyof typeof ADAPTERS];
+    return randomAdapter(SHAPES[of], seed);
+  }
   const shape = COPYING[name as keyof typeof COPYING];
   return copying(randomModel(shape), shape);
 }

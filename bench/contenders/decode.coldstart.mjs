@@ -1,5 +1,5 @@
 // job: model, load (options of loadModel), streams, tokens, promptTokens, prefixTokens (that all prompts begin with),
-// repeat
+// adapters (files that the streams use in turn; perhaps none), repeat
 
 import { loadModel } from "../../dist/index.js";
 import { medians, throughput } from "../report/stats.mjs";
@@ -9,10 +9,12 @@ import { job, peakMemory, report, words } from "./job.mjs";
 const model = await loadModel(job.model, job.load);
 const prefix = words(job.prefixTokens, 0);
 const options = sampling(model, job.tokens);
+const loaded = await Promise.all((job.adapters ?? []).map((file) => model.loadAdapter(file)));
 
 async function stream(prompt, seed) {
   const arrivals = [];
-  for await (const { tokens } of model.generate(prompt, { ...options, seed })) {
+  const adapters = loaded.length > 0 ? [loaded[seed % loaded.length]] : [];
+  for await (const { tokens } of model.generate(prompt, { ...options, seed, adapters })) {
     arrivals.push([performance.now(), tokens.length]);
   }
   return arrivals;

@@ -1,4 +1,5 @@
-// job: server (its binary), model, threads, load (its arguments), streams, tokens, promptTokens, repeat
+// job: server (its binary), model, threads, load (its arguments), streams, tokens, promptTokens, adapters (files that the
+// streams use in turn; perhaps none), repeat
 
 import { medians, throughput } from "../report/stats.mjs";
 import { job, report, words } from "./job.mjs";
@@ -9,7 +10,11 @@ const server = await startServer();
 async function round(number, tokens) {
   const prompts = Array.from({ length: job.streams }, (_, i) => words(job.promptTokens, 1 + number * job.streams + i));
   const started = performance.now();
-  const answers = await Promise.all(prompts.map((prompt, seed) => server.complete(prompt, { tokens, seed })));
+  const adapters = job.adapters ?? [];
+  const lora = (seed) => adapters.map((_, id) => ({ id, scale: id === seed % adapters.length ? 1 : 0 }));
+  const answers = await Promise.all(
+    prompts.map((prompt, seed) => server.complete(prompt, { tokens, seed, lora: lora(seed) })),
+  );
   return throughput(
     answers.map(({ arrivals }) => arrivals),
     started,

@@ -16,7 +16,8 @@ const host = "127.0.0.1";
 export async function startServer() {
   const port = await freePort();
   const pinned = ["-t", String(job.threads), "-tb", String(job.threads)];
-  const args = ["-m", job.model, "--host", host, "--port", String(port), ...pinned, ...job.load];
+  const adapters = (job.adapters ?? []).flatMap((file) => ["--lora", file]);
+  const args = ["-m", job.model, "--host", host, "--port", String(port), ...pinned, ...adapters, ...job.load];
   const server = spawn(job.server, args, { stdio: ["ignore", "ignore", "pipe"] });
   let said = "";
   server.stderr.on("data", (chunk) => (said = (said + chunk).slice(-2000)));
@@ -40,9 +41,9 @@ export async function startServer() {
 
 /**
  * One completion, streamed. Resolves to its tokens and to when they arrived: `[milliseconds, tokens][]`.
- * @param {{ tokens: number, seed: number, cachePrompt?: boolean }} options
+ * @param {{ tokens: number, seed: number, lora?: { id: number, scale: number }[], cachePrompt?: boolean }} options
  */
-async function complete(port, prompt, { tokens, seed, cachePrompt = true }) {
+async function complete(port, prompt, { tokens, seed, lora = [], cachePrompt = true }) {
   const body = JSON.stringify({
     prompt,
     n_predict: tokens,
@@ -50,6 +51,7 @@ async function complete(port, prompt, { tokens, seed, cachePrompt = true }) {
     stream: true,
     ignore_eos: true,
     cache_prompt: cachePrompt,
+    lora,
     temperature: TEMPERATURE,
     top_k: TOP_K,
     top_p: TOP_P,

@@ -19,11 +19,11 @@ export const repeats = (name, streams = 1) => (name === "125m-q4_0" ? (streams >
 /**
  * @param {string} name of the model
  * @param {{ threads: number | "auto", streams?: number, layout?: "unified" | "split", prefixTokens?: number,
- *   tokens?: number, contextLength?: number, repeat?: number }} shape
+ *   tokens?: number, contextLength?: number, adapters?: string[], repeat?: number }} shape
  */
 export function coldstart(name, shape) {
   const { threads, streams = 1, layout = "unified", prefixTokens = 0, tokens = 128, contextLength = CONTEXT } = shape;
-  const { repeat = repeats(name, streams) } = shape;
+  const { adapters = [], repeat = repeats(name, streams) } = shape;
   const own = contextLength + prefixTokens;
   // As much as the others have. In the unified layout a common beginning is kept once, and whoever computed it first.
   const unified = prefixTokens + contextLength * streams + (prefixTokens > 0 ? contextLength : 0);
@@ -35,6 +35,7 @@ export function coldstart(name, shape) {
     tokens,
     promptTokens: PROMPT,
     prefixTokens,
+    adapters: adapters.map(model),
     repeat,
   });
 }
@@ -62,12 +63,13 @@ export function llamaNode(name, { threads, tokens = 128, contextLength = CONTEXT
   });
 }
 
-export function llamaServer(name, { threads, streams = 1, tokens = 128, contextLength = CONTEXT }) {
+export function llamaServer(name, { threads, streams = 1, tokens = 128, contextLength = CONTEXT, adapters = [] }) {
   return inChild("decode.llama-server.mjs", {
     server: tool("llama-server"),
     model: model(name),
     threads,
     load: ["--parallel", String(streams), "-c", String(contextLength * streams)],
+    adapters: adapters.map(model),
     streams,
     tokens,
     promptTokens: PROMPT,

@@ -1,6 +1,7 @@
 // All scenarios, in the order in which they are measured and shown.
 
 import abort from "./abort.mjs";
+import adapters from "./adapters.mjs";
 import blockedJs from "./blocked-js.mjs";
 import busyNeighbour from "./busy-neighbour.mjs";
 import coldStart from "./cold-start.mjs";
@@ -33,5 +34,6 @@ export const scenarios = [
   rss,
   quantize,
   embeddings,
+  adapters,
   kvLayout,
 ];

@@ -99,6 +99,26 @@ export function randomModel(shape: Shape): Buffer {
   return writeGguf({ metadata, tensors });
 }
 
+/** A LoRA adapter of random weights for queries and values of a model of this shape. */
+export function randomAdapter({ width, layers, heads, keyValueHeads }: Shape, seed: number, rank = 16): Buffer {
+  const random = randomNumbers(seed);
+  const pair = (name: string, columns: number, rows: number): GgufTensor[] => [
+    { name: `${name}.lora_a`, type: F32, shape: [columns, rank], data: randomMatrix(F32, columns, rank, random) },
+    { name: `${name}.lora_b`, type: F32, shape: [rank, rows], data: randomMatrix(F32, rank, rows, random) },
+  ];
+  const tensors = Array.from({ length: layers }, (_, i) => [
+    ...pair(`blk.${i}.attn_q.weight`, width, width),
+    ...pair(`blk.${i}.attn_v.weight`, width, (width / heads) * keyValueHeads),
+  ]).flat();
+  const metadata: GgufEntry[] = [
+    { key: "general.type", type: "string", value: "adapter" },
+    { key: "general.architecture", type: "string", value: "llama" },
+    { key: "adapter.type", type: "string", value: "lora" },
+    { key: "adapter.lora.alpha", type: "float32", value: rank },
+  ];
+  return writeGguf({ metadata, tensors });
+}
+
 /** Control tokens, the 256 bytes, then words of letters. */
 export function vocabularyMetadata(size: number): GgufEntry[] {
   const tokens = ["<unk>", "<s>", "</s>"];
