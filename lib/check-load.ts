@@ -11,7 +11,7 @@ import { parseEndpoint } from "./workers/endpoint.js";
 
 const NAMES = [
   "contextLength", "gpuLayers", "devices", "splitMode", "tensorSplit", "mainDevice", "tensorOverrides", "cpuMoeLayers",
-  "kvOffload", "gpuSampling", "quantize", "quantizeCache", "adapters", "memory", "strict", "onOutOfMemory", "loadMode", "prefetch", "mlock", "checkTensors", "threads", "batchSize", "prefillBudget", "parallel", "maxQueue",
+  "kvOffload", "gpuSampling", "quantize", "quantizeCache", "adapters", "mmproj", "memory", "strict", "onOutOfMemory", "loadMode", "prefetch", "mlock", "checkTensors", "threads", "batchSize", "prefillBudget", "parallel", "maxQueue",
   "kvCache", "prefixCache", "deterministic", "speculative", "flashAttention", "workers", "isolation", "seed", "onProgress", "signal",
 ] as const satisfies readonly (keyof LoadOptions)[]; // prettier-ignore
 
@@ -241,6 +241,7 @@ function checkEngineOptions(path: string, read: OptionReader): NativeEngineOptio
     ...checkLoading(read),
     ...(quantize && { quantize }),
     adapters: checkAdapters(read.raw("adapters")),
+    projector: checkProjector(read),
     streamed: quantize !== undefined,
     checkTensors: read.boolean("checkTensors", false),
     contextLength,
@@ -262,6 +263,18 @@ function checkEngineOptions(path: string, read: OptionReader): NativeEngineOptio
     valueType,
     flashAttention: FLASH_ATTENTION[`${flashAttention}`],
   };
+}
+
+/** Of `mmproj`: find it. */
+export const AUTO_PROJECTOR = "auto";
+
+function checkProjector(read: OptionReader): string {
+  const mmproj = read.raw("mmproj");
+  if (mmproj === undefined) return "";
+  const { type } = (read.raw("speculative") ?? {}) as { type?: unknown };
+  if (type === "draft" || type === "mtp")
+    throw invalidOption("mmproj", mmproj, `left out with speculative "${type}", which guesses from text alone`);
+  return mmproj === AUTO_PROJECTOR ? mmproj : resolve(toPath(mmproj, "mmproj"));
 }
 
 function checkAdapters(value: unknown): [path: string, scale: number][] {

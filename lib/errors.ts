@@ -25,6 +25,7 @@
  * | `ABORTED` | an `AbortSignal` ended loading |
  * | `DISPOSED` | the model was disposed |
  * | `WORKER_UNREACHABLE` | a machine of `workers` does not answer |
+ * | `INVALID_MEDIA` | an image or recording cannot be read, or is too large |
  * | `WORKER_MISMATCH` | a machine of `workers` runs another release, or something else |
  * | `ENGINE_CRASHED` | the process of an isolated model ended unexpectedly |
  * | `NATIVE_ADDON_MISSING` | the native addon is not built for this machine |
@@ -53,6 +54,7 @@ export type ErrorCode =
   | "ABORTED"
   | "DISPOSED"
   | "WORKER_UNREACHABLE"
+  | "INVALID_MEDIA"
   | "WORKER_MISMATCH"
   | "ENGINE_CRASHED"
   | "NATIVE_ADDON_MISSING"

@@ -1,7 +1,9 @@
 // The options of model.generate(), checked and made into the engine's request.
 
 import type { AdapterChoice, AdapterUse } from "./adapters.js";
-import type { NativeRequest } from "./native.js";
+import { ColdstartError } from "./errors.js";
+import { checkPart, toNative, type ContentPart, type MediaPart } from "./media.js";
+import type { NativeMedia, NativeRequest } from "./native.js";
 import { invalidOption, OptionReader } from "./options.js";
 import { checkFormat, type ResponseFormat } from "./structured/response-format.js";
 import type { CheckedSchema } from "./structured/schema.js";
@@ -107,6 +109,8 @@ const NAMES = [
 ] as const satisfies readonly (keyof GenerateOptions)[]; // prettier-ignore
 
 export type Prompt = string | readonly number[] | Int32Array;
+/** Text with images or recordings in between. */
+export type MixedPrompt = readonly (string | ContentPart)[];
 
 /** A request without its id, and what stays in JavaScript. */
 export interface CheckedRequest {
@@ -119,6 +123,8 @@ export interface CheckedRequest {
 
 /** What options are checked against: a loaded model. */
 export interface OptionsHost {
+  /** What stands in prompts for images and recordings; empty: there can be none. */
+  mediaMarker: string;
   /** Tokens of one request. */
   contextLength: number;
   /** The seed of a request whose options have none. */
@@ -127,14 +133,14 @@ export interface OptionsHost {
 }
 
 /** For what samples nothing, and uses up no seed. */
-export function withoutSeed({ contextLength, adapters }: OptionsHost): OptionsHost {
-  return { contextLength, adapters, nextSeed: () => 0 };
+export function withoutSeed<Host extends OptionsHost>(host: Host): Host {
+  return { ...host, nextSeed: () => 0 };
 }
 
 export function checkGenerate(
-  prompt: Prompt,
+  prompt: Prompt | MixedPrompt,
   options: GenerateOptions,
-  { contextLength, nextSeed, adapters }: OptionsHost,
+  { contextLength, nextSeed, adapters, mediaMarker }: OptionsHost,
 ): CheckedRequest {
   const read = new OptionReader(options, NAMES);
   const xtc = read.nested("xtc", ["probability", "threshold"]);
@@ -155,7 +161,7 @@ export function checkGenerate(
     request: {
       cancelled: signal?.aborted ?? false,
       history: new Int32Array(),
-      prompt: suffix !== undefined && prompt === "" ? prompt : checkPrompt(prompt, "prompt"),
+      ...(suffix !== undefined && prompt === "" ? { prompt, media: [] } : checkMixed(prompt, mediaMarker)),
       ...(suffix !== undefined && { suffix }),
       parseSpecial: read.boolean("parseSpecial", true),
       ...(maxTokens === undefined ? {} : { maxTokens }),
@@ -190,6 +196,36 @@ export function checkGenerate(
       logprobs: checkLogprobs(read.raw("logprobs")),
     },
   };
+}
+
+function checkMixed(
+  prompt: Prompt | MixedPrompt,
+  marker: string,
+): { prompt: string | Int32Array; media: NativeMedia[] } {
+  const isMixed = (value: Prompt | MixedPrompt): value is MixedPrompt =>
+    Array.isArray(value) && value.some((part) => typeof part !== "number");
+  if (!isMixed(prompt)) return { prompt: checkPrompt(prompt, "prompt"), media: [] };
+  const parts: (string | MediaPart)[] = prompt.map((part, i) => {
+    if (typeof part === "string") return part;
+    checkPart(part, `prompt[${i}]`);
+    if (part.type === "text") return part.text;
+    if (marker === "") throw noProjector();
+    return part;
+  });
+  const media = parts.filter((part) => typeof part !== "string").map(toNative);
+  return {
+    prompt: checkPrompt(parts.map((part) => (typeof part === "string" ? part : marker)).join(""), "prompt"),
+    media,
+  };
+}
+
+/** What is said where images or recordings are given to a model that has no projector. */
+export function noProjector(): ColdstartError {
+  return new ColdstartError(
+    "UNSUPPORTED_MODEL",
+    "Images and recordings take a projector, and the model was loaded without one.",
+    { remedy: 'Load it with mmproj: the path of its projector, or "auto". Not every model has one.' },
+  );
 }
 
 export function checkPrompt(prompt: Prompt, name: string): string | Int32Array {

@@ -18,6 +18,7 @@ export type {
   UserMessage,
 } from "./chat/messages.js";
 export { defineTool, type Tool, type ToolContext } from "./chat/tools.js";
+export type { AudioPart, ContentPart, ImagePart, MediaPart, TextPart } from "./media.js";
 export { listDevices, type Device } from "./devices.js";
 export { ColdstartError, type ErrorCode } from "./errors.js";
 export type { AnswersResult, AnswersTask, PromptWithAnswer } from "./evaluation/answers.js";
@@ -31,7 +32,7 @@ export { evaluate, type EvaluateOptions, type EvaluationResults, type Evaluation
 export type { Items } from "./evaluation/items.js";
 export type { Comparison, PerplexityResult, PerplexityTask } from "./evaluation/perplexity.js";
 export type { Estimate } from "./evaluation/statistics.js";
-export type { GenerateOptions, Prompt } from "./generate-options.js";
+export type { GenerateOptions, MixedPrompt, Prompt } from "./generate-options.js";
 export {
   Generation,
   type FinishReason,

@@ -1,7 +1,7 @@
 import { randomInt } from "node:crypto";
 import { Adapters } from "./adapters.js";
 import { loadedPlugins } from "./backends.js";
-import { checkLoad, type CheckedLoad, type PlacementWishes } from "./check-load.js";
+import { AUTO_PROJECTOR, checkLoad, type CheckedLoad, type PlacementWishes } from "./check-load.js";
 import { withAvailableMemory } from "./devices.js";
 import { POOLINGS } from "./embed.js";
 import { Engine, type StartEngine } from "./engine.js";
@@ -51,8 +51,8 @@ export async function loadModel(path: string | URL, options: LoadOptions = {}): 
   return model;
 }
 
-async function fetchFirst(spec: string, { signal }: LoadOptions): Promise<string> {
-  return (await pullModel(spec, signal ? { signal } : {})).path;
+async function fetchFirst(spec: string, { signal, mmproj }: LoadOptions): Promise<string> {
+  return (await pullModel(spec, { mmproj: mmproj === AUTO_PROJECTOR, ...(signal && { signal }) })).path;
 }
 
 async function loadChecked(checked: CheckedLoad): Promise<Model> {
@@ -69,8 +69,7 @@ async function withQuantizeCache(opened: OpenedLoad): Promise<OpenedLoad> {
 
 async function load(checked: OpenedLoad, planning: Planning, workers: Worker[]): Promise<Model> {
   const { source, wishes, seed, onProgress, signal } = checked;
-  const { adapters } = checked.native;
-  const extra = await countExtras(adapters.map(([path]) => path));
+  const extra = await countExtras(checked.native);
   const placer = new Placer(toPlan(source), checked, planning, extra);
   const placed = await placer.place();
 
@@ -232,6 +231,8 @@ function toModel(
     layers: loaded.layers,
     embeddingLength: loaded.embeddingLength,
     generates: loaded.generates,
+    images: loaded.sees,
+    audio: loaded.hears,
     pooling: loaded.pooling === 0 ? undefined : POOLINGS[loaded.pooling],
     vocabulary: {
       size: loaded.vocabularySize,
@@ -261,5 +262,5 @@ function toModel(
     engine,
     info.adapters.map((adapter, i) => ({ ...adapter, ...(loaded.adapters[i] as NativeAdapter) })),
   );
-  return new Model(engine, info, placement, adapters, nextSeed, originOf);
+  return new Model(engine, info, placement, { adapters, nextSeed, mediaMarker: loaded.mediaMarker, origin: originOf });
 }

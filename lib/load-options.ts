@@ -101,6 +101,11 @@ export interface LoadOptions {
    * and control vectors; each a path or with the scale by which it counts. What several add is added up. Default: none.
    */
   adapters?: (string | URL | AdapterOptions)[];
+  /**
+   * The projector (GGUF, usually named mmproj-….gguf) with which the model reads images or recordings. `"auto"`: the one that lies beside the
+   * model, or is in its repository, if there is one. Default: none.
+   */
+  mmproj?: string | URL;
   /** Look for NaN and infinite weights while loading. Reads the whole file. With `quantize` always. Default false. */
   checkTensors?: boolean;
   /**

@@ -2,8 +2,9 @@
 
 import { stat } from "node:fs/promises";
 import { join } from "node:path";
-import type { CheckedLoad } from "./check-load.js";
+import { AUTO_PROJECTOR, type CheckedLoad } from "./check-load.js";
 import { readFolder } from "./huggingface/read-folder.js";
+import { findProjector } from "./mmproj.js";
 import type { NativeCheckpoint } from "./native.js";
 import { invalidOption } from "./options.js";
 
@@ -33,7 +34,8 @@ export async function openSource(path: string): Promise<ModelSource> {
 }
 
 /** The weights of a folder are converted on their way into memory. */
-export async function openLoad(checked: CheckedLoad): Promise<OpenedLoad> {
+export async function openLoad(given: CheckedLoad): Promise<OpenedLoad> {
+  const checked = await withProjector(given);
   const { loadMode, path } = checked.native;
   const source = await openSource(path);
   if (source.checkpoint === undefined) return { ...checked, source };
@@ -46,6 +48,16 @@ export async function openLoad(checked: CheckedLoad): Promise<OpenedLoad> {
   }
   const notes = [...checked.notes, ...(source.notes ?? [])];
   return { ...checked, source, notes, native: { ...checked.native, streamed: true } };
+}
+
+/** Finds the projector that belongs to the model, where that is asked for. */
+async function withProjector(checked: CheckedLoad): Promise<CheckedLoad> {
+  const { native, notes } = checked;
+  if (native.projector !== AUTO_PROJECTOR) return checked;
+  const projector = await findProjector(native.path);
+  if (projector !== undefined) return { ...checked, native: { ...native, projector } };
+  const note = `There is no projector (mmproj) beside ${native.path}: the model reads no images and no recordings.`;
+  return { ...checked, native: { ...native, projector: "" }, notes: [...notes, note] };
 }
 
 /** As the addon's Conversion takes it. */

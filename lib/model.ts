@@ -19,6 +19,7 @@ import {
   checkTokens,
   withoutSeed,
   type GenerateOptions,
+  type MixedPrompt,
   type OptionsHost,
   type Prompt,
 } from "./generate-options.js";
@@ -60,6 +61,10 @@ export interface ModelInfo {
   layers: number;
   /** Width of the model. */
   embeddingLength: number;
+  /** Whether it reads images: with `mmproj`. */
+  images: boolean;
+  /** Whether it reads recordings: with `mmproj`. */
+  audio: boolean;
   /** Whether it generates text. Models that are made for embeddings alone do not. */
   generates: boolean;
   /** How embeddings are made, if the file says it; `"rank"`: it is a reranker. */
@@ -117,6 +122,13 @@ export interface ModelStatus {
   };
 }
 
+/** What a model is made of, besides its engine. */
+interface ModelParts extends Pick<OptionsHost, "nextSeed" | "mediaMarker"> {
+  adapters: Adapters;
+  /** What snapshots are made with, of texts with these adapters. */
+  origin: (adapters: [path: string, scale: number][]) => Promise<SnapshotOrigin>;
+}
+
 /** A loaded model. Make one with `loadModel()`. */
 export class Model implements AsyncDisposable {
   readonly info: ModelInfo;
@@ -134,26 +146,24 @@ export class Model implements AsyncDisposable {
     engine: Engine,
     info: ModelInfo,
     placement: Placement,
-    adapters: Adapters,
-    nextSeed: () => number,
-    origin: (adapters: [path: string, scale: number][]) => Promise<SnapshotOrigin>,
+    { adapters, nextSeed, mediaMarker, origin }: ModelParts,
   ) {
     this.#engine = engine;
     this.info = info;
     this.placement = placement;
     this.#adapters = adapters;
-    this.#host = { engine, adapters, nextSeed, contextLength: placement.contextLength };
-    this.#templates = new ChatTemplates(engine, info);
+    this.#host = { engine, adapters, nextSeed, mediaMarker, contextLength: placement.contextLength };
+    this.#templates = new ChatTemplates(engine, info, mediaMarker);
     this.#origin = (uses) => origin(adapters.filesOf(uses));
   }
 
   /**
    * Starts to continue `prompt` and returns at once. A string gets the tokens around it that the model expects (such as
-   * beginning-of-text); token ids are taken as they are.
+   * beginning-of-text); token ids are taken as they are. Texts with images or recordings in between are a list of strings and these.
    *
    * @throws `INVALID_OPTION` for a bad prompt or option, `DISPOSED`. What can only be known later rejects `result`.
    */
-  generate<T = unknown>(prompt: Prompt, options: GenerateOptions<T> = {}): Generation<T> {
+  generate<T = unknown>(prompt: Prompt | MixedPrompt, options: GenerateOptions<T> = {}): Generation<T> {
     return new Generation(this.#engine, checkGenerate(prompt, options, this.#host));
   }
 

@@ -171,6 +171,8 @@ export interface NativeEngineOptions {
   quantize?: NativeRecipe;
   /** Adapters (GGUF) to load, and by how much they count where nothing else is said. Their numbers are 1, 2, … */
   adapters: [path: string, scale: number][];
+  /** The file for images and recordings (mmproj); empty: none. */
+  projector: string;
   /** The weights are converted on their way into memory; with either of the two. */
   streamed: boolean;
   /** -1: all. */
@@ -246,11 +248,16 @@ export interface NativeSampling {
   logprobs: number;
 }
 
+/** A file's bytes, or where it is. */
+export type NativeMedia = { type: "image" | "audio" } & ({ data: Uint8Array } | { path: string });
+
 export interface NativeRequest extends NativeSampling {
   id: number;
   /** What the prompt continues; it is no beginning of a text then. */
   history: Int32Array;
   prompt: string | Int32Array;
+  /** With a prompt that is a string, without history: what stands where it has the engine's `mediaMarker`. */
+  media: NativeMedia[];
   /** What follows the answer. */
   suffix?: string;
   parseSpecial: boolean;
@@ -429,6 +436,12 @@ export interface NativeLoaded {
   notes: string[];
   /** Of the options. */
   adapters: NativeAdapter[];
+  /** Stands in prompts for images and recordings; empty: there can be none. */
+  mediaMarker: string;
+  /** It reads images. */
+  sees: boolean;
+  /** It reads recordings. */
+  hears: boolean;
   devices: NativeDeviceMemory[];
 }
 

@@ -1,17 +1,14 @@
-import { checkLoad } from "./check-load.js";
+import { AUTO_PROJECTOR, checkLoad } from "./check-load.js";
 import { withPlanning } from "./isolation/with-planning.js";
 import type { LoadOptions } from "./load-options.js";
-import { invalidOption, toPath } from "./options.js";
+import { invalidOption } from "./options.js";
 import { countExtras } from "./placement/extras.js";
 import { Placer } from "./placement/placer.js";
 import { openLoad, toPlan } from "./model-source.js";
 import type { Plan } from "./placement/plan.js";
 
 /** What is to be loaded, as for `loadModel()`, and what comes with it. */
-export interface PlanOptions extends Omit<LoadOptions, "onProgress" | "signal" | "seed"> {
-  /** Path of an image or audio projector (GGUF), whose weights are counted on the first GPU. */
-  mmproj?: string | URL;
-}
+export type PlanOptions = Omit<LoadOptions, "onProgress" | "signal" | "seed">;
 
 /**
  * Where a model will go and whether it fits, before a byte of its weights is read. The same options give `loadModel()`
@@ -29,18 +26,19 @@ export async function planModel(
   model: string | URL | Uint8Array | Uint8Array[],
   options: PlanOptions = {},
 ): Promise<Plan> {
-  const { mmproj, ...load } = asObject(options);
   const headers = model instanceof Uint8Array ? [model] : Array.isArray(model) ? model : undefined;
   if (headers && !(headers.length > 0 && headers.every((header) => header instanceof Uint8Array))) {
     throw invalidOption("model", model, "a path, or the first bytes of each of its files as Uint8Array");
   }
-  const checked = checkLoad(headers ? "header" : model, load);
-  const paths = checked.native.adapters.map(([path]) => path);
-  const extra = await countExtras(paths, mmproj === undefined ? undefined : toPath(mmproj, "mmproj"));
-  if (mmproj !== undefined) {
-    checked.notes.push("The projector's buffers for intermediate results are not counted: they depend on the images.");
-  }
+  const checked = checkLoad(headers ? "header" : model, asObject(options));
+  if (headers && checked.native.projector === AUTO_PROJECTOR)
+    throw invalidOption("mmproj", AUTO_PROJECTOR, "a path: nothing lies beside a header");
   const opened = headers ? undefined : await openLoad(checked);
+  const { native, notes } = opened ?? checked;
+  const extra = await countExtras(native);
+  if (native.projector !== "") {
+    notes.push("The projector's buffers for intermediate results are not counted: they depend on the images.");
+  }
   const source = opened ? toPlan(opened.source) : (headers ?? []);
   return withPlanning(checked, async (planning) => {
     return (await new Placer(source, opened ?? checked, planning, extra).place()).plan;

@@ -171,7 +171,9 @@ export class Session {
   }
 
   #check(prompt: Prompt, options: GenerateOptions, host: OptionsHost = this.#host): CheckedRequest {
-    return checkGenerate(prompt, { ...this.#options, ...options }, host);
+    const checked = checkGenerate(prompt, { ...this.#options, ...options }, host);
+    if (checked.request.media.length === 0) return checked;
+    throw invalidOption("prompt", prompt, "text or tokens: sessions have no images and no recordings");
   }
 
   #checkIdle(): void {

@@ -1,13 +1,13 @@
 import { randomInt } from "node:crypto";
 import type { Engine } from "../engine.js";
-import type { OptionsHost } from "../generate-options.js";
+import { noProjector, type OptionsHost } from "../generate-options.js";
 import { Generation, type FinishReason, type GenerationResult } from "../generation.js";
 import { native, type NativeAnswer, type NativeChatPrompt } from "../native.js";
 import { Streamed } from "../streamed.js";
 import { readJson } from "../structured/schema.js";
 import type { CheckedAnswer } from "./answer-options.js";
 import { followAnswer, type AnswerPiece } from "./follow-answer.js";
-import { toOpenAi, type AssistantMessage, type ChatMessage } from "./messages.js";
+import { mediaOf, toOpenAi, type AssistantMessage, type ChatMessage } from "./messages.js";
 import type { ChatTemplates } from "./template.js";
 
 /** What answers need of their model. */
@@ -71,12 +71,14 @@ export async function answer(
 ): Promise<AnswerResult> {
   const prompt = await renderPrompt(templates, messages, checked);
   const { generate } = checked;
+  const media = mediaOf(messages);
   const signals = [signal, generate.signal].filter((one) => one !== undefined);
   const generation = new Generation(engine, {
     signal: AbortSignal.any(signals),
     request: {
       ...generate.request,
       ...toRequest(generate.request, prompt, checked),
+      media,
       cancelled: signals.some((one) => one.aborted),
     },
   });
@@ -106,8 +108,9 @@ export async function renderPrompt(
 ): Promise<NativeChatPrompt> {
   const { tools, toolChoice, generate } = checked;
   const last = messages.at(-1);
+  if (templates.mediaMarker === "" && mediaOf(messages).length > 0) throw noProjector();
   return templates.render(templates.choose(checked.chatTemplate, tools.length > 0), {
-    messages: messages.map(toOpenAi),
+    messages: messages.map((message) => toOpenAi(message, templates.mediaMarker)),
     tools: tools.map(({ definition }) => definition),
     toolChoice: tools.length === 0 ? "none" : toolChoice,
     parallelToolCalls: checked.parallelToolCalls,

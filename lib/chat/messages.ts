@@ -1,5 +1,7 @@
 // The messages of a chat, as plain data.
 
+import { checkPart, toNative, type ContentPart } from "../media.js";
+import type { NativeMedia } from "../native.js";
 import { invalidOption, OptionReader, show } from "../options.js";
 
 export interface SystemMessage {
@@ -9,7 +11,8 @@ export interface SystemMessage {
 
 export interface UserMessage {
   role: "user";
-  content: string;
+  /** What is said, or parts of it in turn. */
+  content: string | readonly ContentPart[];
 }
 
 /** A call of a tool that the model asks for. */
@@ -60,6 +63,12 @@ function checkMessage(message: unknown, name: string): void {
   if (role === undefined || !Object.hasOwn(FIELDS, role))
     throw invalidOption(`${name}.role`, role, `one of ${Object.keys(FIELDS).map(show).join(", ")}`);
   const read = new OptionReader(message, FIELDS[role], `${name}.`);
+  const content = read.raw("content");
+  if (role === "user" && Array.isArray(content)) {
+    if (content.length === 0) throw invalidOption(`${name}.content`, content, "a string, or at least one part");
+    content.forEach((part: unknown, index) => checkPart(part, `${name}.content[${index}]`));
+    return;
+  }
   const required = role === "tool" ? ["toolCallId", "name", "content"] : ["content"];
   for (const field of required)
     if (typeof read.raw(field) !== "string") throw invalidOption(`${name}.${field}`, read.raw(field), "a string");
@@ -75,9 +84,21 @@ function checkMessage(message: unknown, name: string): void {
   });
 }
 
-/** As OpenAI's API has them, which is what templates know. */
-export function toOpenAi(message: ChatMessage): Record<string, unknown> {
+/** The images and recordings of messages, in turn. */
+export function mediaOf(messages: readonly ChatMessage[]): NativeMedia[] {
+  return messages.flatMap(({ content }) =>
+    typeof content === "string" ? [] : content.filter((part) => part.type !== "text").map(toNative),
+  );
+}
+
+/** As OpenAI's API has them, which is what templates know, with a marker in the place of each image and recording. */
+export function toOpenAi(message: ChatMessage, mediaMarker = ""): Record<string, unknown> {
   const { role, content } = message;
+  if (typeof content !== "string")
+    return {
+      role,
+      content: content.map((part) => (part.type === "text" ? part : { type: "media_marker", text: mediaMarker })),
+    };
   if (role === "tool") return { role, content, tool_call_id: message.toolCallId, name: message.name };
   if (role !== "assistant") return { role, content };
   const { reasoning, toolCalls = [] } = message;

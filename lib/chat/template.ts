@@ -36,7 +36,11 @@ export class ChatTemplates {
   #special: Promise<SpecialTexts> | undefined;
   readonly #parsed = new Map<string, NativeChatTemplate>();
 
-  constructor(engine: Engine, info: ModelInfo) {
+  /** What stands in prompts for images and recordings; empty: there can be none. */
+  readonly mediaMarker: string;
+
+  constructor(engine: Engine, info: ModelInfo, mediaMarker: string) {
+    this.mediaMarker = mediaMarker;
     this.#engine = engine;
     this.#info = info;
   }

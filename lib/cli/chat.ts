@@ -1,13 +1,15 @@
 // `coldstart chat`: a conversation in the terminal.
 
 import { existsSync, readFileSync, writeFileSync } from "node:fs";
+import { resolve } from "node:path";
 import { createInterface, type Interface } from "node:readline";
 import { styleText } from "node:util";
 import type { AnswerOptions } from "../chat/answer-options.js";
 import type { Chat } from "../chat/chat.js";
-import type { ChatMessage } from "../chat/messages.js";
+import type { ChatMessage, UserMessage } from "../chat/messages.js";
 import { ColdstartError } from "../errors.js";
 import { loadModel } from "../load-model.js";
+import type { MediaPart } from "../media.js";
 import type { Model } from "../model.js";
 import { Lines } from "./chat-lines.js";
 import { placementOf, type PlacementFlags } from "./commands/placement.js";
@@ -30,6 +32,8 @@ Ctrl+C ends an answer; Ctrl+D, or Ctrl+C on an empty line, the conversation.
 
 /system [text]      how the model is to behave, or what was said of it
 /set [name value]   an option of answers (temperature, topP, maxTokens, …), or all that are set
+/image <file>       show an image with the next message; the model needs --mmproj
+/audio <file>       play a recording with it
 /retry              another answer to the last message
 /undo               take the last message and its answer back
 /clear              begin anew
@@ -66,6 +70,8 @@ class Conversation {
   #answering: AbortController | undefined;
   #usage = "Nothing was answered yet.";
   #isOver = false;
+  /** To be part of the next message. */
+  readonly #attached: MediaPart[] = [];
 
   constructor(model: Model, options: AnswerOptions, messages: ChatMessage[], system: string | undefined) {
     this.#model = model;
@@ -131,7 +137,7 @@ class Conversation {
   async #hear(said: ReturnType<Lines["add"]>): Promise<void> {
     if (said === undefined) return;
     try {
-      if (said.type === "message") await this.#say(said.text);
+      if (said.type === "message") await this.#say(this.#withAttached(said.text));
       else await this.#do(said.name, said.rest);
     } catch (error) {
       // The conversation goes on.
@@ -140,11 +146,18 @@ class Conversation {
     }
   }
 
-  async #say(text: string): Promise<void> {
+  /** What is said, with what was attached since the last message. */
+  #withAttached(text: string): UserMessage["content"] {
+    const attached = this.#attached.splice(0);
+    return attached.length === 0 ? text : [...attached, { type: "text", text }];
+  }
+
+  async #say(content: UserMessage["content"]): Promise<void> {
     this.#answering = new AbortController();
     const started = performance.now();
     try {
-      const reply = this.#chat.send(text, { ...this.#options, signal: this.#answering.signal });
+      const message: UserMessage = { role: "user", content };
+      const reply = this.#chat.send(message, { ...this.#options, signal: this.#answering.signal });
       let last = "";
       for await (const piece of reply) {
         if (piece.type !== "text" && piece.type !== "reasoning") continue;
@@ -175,16 +188,21 @@ class Conversation {
         break;
       case "system":
         if (rest === "")
-          console.error(this.#chat.messages.find(({ role }) => role === "system")?.content ?? "(nothing)");
+          console.error(this.#chat.messages.find((message) => message.role === "system")?.content ?? "(nothing)");
         else this.#chat = this.#start(withSystem(this.#chat.messages, rest));
         break;
       case "set":
         this.#set(rest);
         break;
+      case "image":
+      case "audio":
+        if (existsSync(rest)) this.#attached.push({ type: name, path: resolve(rest) });
+        else console.error(rest === "" ? `/${name} <file>` : `There is no file ${rest}.`);
+        break;
       case "retry": {
-        const text = this.#takeBack();
-        if (text === undefined) console.error("There is no message to answer again.");
-        else await this.#say(text);
+        const content = this.#takeBack();
+        if (content === undefined) console.error("There is no message to answer again.");
+        else await this.#say(content);
         break;
       }
       case "undo":
@@ -222,12 +240,12 @@ class Conversation {
   }
 
   /** The last message of the user, which goes with all that came after it. */
-  #takeBack(): string | undefined {
+  #takeBack(): UserMessage["content"] | undefined {
     const { messages } = this.#chat;
     const at = messages.findLastIndex(({ role }) => role === "user");
-    const text = messages[at]?.content;
-    if (text !== undefined) this.#chat.messages = messages.slice(0, at);
-    return text;
+    const content = messages[at]?.content;
+    if (content !== undefined) this.#chat.messages = messages.slice(0, at);
+    return content;
   }
 }
 

@@ -7,19 +7,17 @@ import { given } from "./given.js";
 
 export interface PlanFlags extends PlacementFlags, Pick<LoadOptions, "parallel" | "batchSize"> {
   kvLayout?: "unified" | "split";
-  mmproj?: string;
   headroom?: number;
   leaveFree?: number;
   json?: boolean;
 }
 
 export async function plan(model: string, flags: PlanFlags): Promise<void> {
-  const { parallel, batchSize, kvLayout, mmproj, headroom, leaveFree, json } = flags;
+  const { parallel, batchSize, kvLayout, headroom, leaveFree, json } = flags;
   const options: PlanOptions = given({
     ...placementOf(flags, kvLayout),
     parallel,
     batchSize,
-    mmproj,
     memory: given({ headroom, leaveFree }),
   });
   const found = await planModel(model, options);

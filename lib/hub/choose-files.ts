@@ -1,6 +1,7 @@
 // Which files of a repository make up a model. Pure.
 
 import { ColdstartError } from "../errors.js";
+import { chooseProjector } from "../mmproj.js";
 import type { HubSpec } from "./spec.js";
 
 export interface RepoFile {
@@ -13,7 +14,7 @@ export interface RepoFile {
 }
 
 export interface ChosenFiles {
-  /** The first one is what is loaded; of a folder any. */
+  /** The first one is what is loaded, a projector the last; of a folder any. */
   files: RepoFile[];
   /** A model in Hugging Face's layout: the folder is what is loaded. */
   isFolder: boolean;
@@ -23,8 +24,27 @@ export interface ChosenFiles {
 const USUAL = ["Q4_K_M", "Q4_K_S", "Q4_0", "MXFP4", "Q5_K_M", "Q6_K", "Q8_0", "F16", "BF16", "F32"];
 const PART = /-(\d{5})-of-(\d{5})\.gguf$/i;
 
-/** Throws `MODEL_NOT_FOUND`, which lists what there is. */
-export function chooseFiles(files: readonly RepoFile[], spec: HubSpec): ChosenFiles {
+/**
+ * @param withProjector also the one that belongs to it, if there is one
+ *
+ * Throws `MODEL_NOT_FOUND`, which lists what there is.
+ */
+export function chooseFiles(files: readonly RepoFile[], spec: HubSpec, withProjector = false): ChosenFiles {
+  const chosen = chooseModel(files, spec);
+  const folder = (path: string) => path.slice(0, path.lastIndexOf("/") + 1);
+  const [first] = chosen.files;
+  if (!withProjector || chosen.isFolder || first === undefined) return chosen;
+  // Beside the model, where it is found again.
+  const beside = files.filter(({ path }) => folder(path) === folder(first.path));
+  const name = chooseProjector(
+    beside.map(({ path }) => path),
+    first.path,
+  );
+  const projector = beside.find(({ path }) => path === name);
+  return projector ? { ...chosen, files: [...chosen.files, projector] } : chosen;
+}
+
+function chooseModel(files: readonly RepoFile[], spec: HubSpec): ChosenFiles {
   const models = groupParts(files.filter(({ path }) => /\.gguf$/i.test(path) && !/mmproj/i.test(path)));
   if (spec.file !== undefined) {
     const named = groupParts(files.filter(({ path }) => /\.gguf$/i.test(path)));

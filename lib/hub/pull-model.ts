@@ -15,6 +15,8 @@ export interface PullOptions {
   endpoint?: string;
   /** Default: `HF_TOKEN`, or what Hugging Face's own tools have kept. */
   token?: string;
+  /** Also the projector for images or recordings (mmproj), if the repository has one. Default false. */
+  mmproj?: boolean;
   /** Pieces of a file that are fetched at the same time, 1 to 32. Default 4. */
   connections?: number;
   /** Gets bytes that are there and bytes in all, of all files. */
@@ -60,7 +62,7 @@ interface Listing {
  */
 export async function pullModel(model: string, options: PullOptions = {}): Promise<PulledModel> {
   const read = new OptionReader(options, [
-    "offline", "cache", "endpoint", "token", "connections", "onProgress", "signal",
+    "offline", "cache", "endpoint", "token", "mmproj", "connections", "onProgress", "signal",
   ] satisfies readonly (keyof PullOptions)[]); // prettier-ignore
   if (!isSpec(model)) throw invalidOption("model", model, '"hf:owner/repo"');
   const spec = parseSpec(model);
@@ -72,12 +74,13 @@ export async function pullModel(model: string, options: PullOptions = {}): Promi
   const endpoint = checkEndpoint(read.string("endpoint", process.env["HF_ENDPOINT"] ?? ENDPOINT));
   const token = read.string("token", "") || (await defaultToken());
   const cache = new RepoCache(read.string("cache", defaultCache()), spec.repo);
+  const withProjector = read.boolean("mmproj", false);
   const connections = read.integer("connections", 1, 32, 4);
   const onProgress = read.callback("onProgress") as PullOptions["onProgress"];
   if (signal?.aborted) throw aborted(signal);
   const requests = { ...REQUEST, token, signal };
 
-  if (offline) return fromCache(cache, spec, "offline");
+  if (offline) return fromCache(cache, spec, withProjector);
   let listing: Listing;
   try {
     listing = await list(endpoint, spec, requests);
@@ -86,7 +89,7 @@ export async function pullModel(model: string, options: PullOptions = {}): Promi
     const isUnreachable =
       error instanceof ColdstartError && error.code === "DOWNLOAD_FAILED" && error.cause !== undefined;
     if (!isUnreachable) throw error;
-    const kept = await fromCache(cache, spec, "offline").catch(() => undefined);
+    const kept = await fromCache(cache, spec, withProjector).catch(() => undefined);
     if (!kept) throw error;
     process.emitWarning(`${error.message} What was fetched before is used.`, {
       type: "ColdstartWarning",
@@ -95,7 +98,7 @@ export async function pullModel(model: string, options: PullOptions = {}): Promi
     return kept;
   }
   const { commit } = listing;
-  const chosen = chooseFiles(listing.files, spec);
+  const chosen = chooseFiles(listing.files, spec, withProjector);
   const total = chosen.files.reduce((sum, { size }) => sum + size, 0);
   let bytes = 0;
   const onBytes = (more: number) => {
@@ -162,19 +165,19 @@ function toFile({ rfilename, size, blobId, lfs }: Sibling): RepoFile | undefined
   return { path: rfilename, size: bytes as number, blob: blobId, sha256: undefined };
 }
 
-async function fromCache(cache: RepoCache, spec: HubSpec, why: string): Promise<PulledModel> {
+async function fromCache(cache: RepoCache, spec: HubSpec, withProjector: boolean): Promise<PulledModel> {
   const commit = await cache.commitOf(spec.revision);
   const files = commit === undefined ? [] : await cache.filesOf(commit);
   if (commit === undefined || files.length === 0)
     throw new ColdstartError(
       "MODEL_NOT_FOUND",
-      `${spec.repo} at ${spec.revision} was not fetched before, and this is ${why}.`,
+      `${spec.repo} at ${spec.revision} was not fetched before, and this is offline.`,
       {
         remedy: "Fetch it once with a connection.",
         details: { repo: spec.repo, revision: spec.revision, cache: cache.folder },
       },
     );
-  return toPulled(cache, commit, chooseFiles(files, spec));
+  return toPulled(cache, commit, chooseFiles(files, spec, withProjector));
 }
 
 function toPulled(cache: RepoCache, commit: string, { files, isFolder }: ChosenFiles): PulledModel {

@@ -39,7 +39,7 @@ export async function planBeside(
 ): Promise<PlanBeside> {
   const { onProgress: _, signal: __, seed: ___, ...load } = options;
   const opened = await openLoad(checkLoad(path, load));
-  const extra = await countExtras(opened.native.adapters.map(([adapter]) => adapter));
+  const extra = await countExtras(opened.native);
   const given = (device: string) =>
     held.reduce((bytes, one) => bytes + (one.bytes[device] ?? 0) - (one.pages[device] ?? 0), 0);
   const plan = await withPlanning(opened, async (planning) => {

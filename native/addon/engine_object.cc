@@ -76,6 +76,13 @@ class EngineBinding : public std::enable_shared_from_this<EngineBinding> {
     }
     CheckTokens(vocab, request.prompt);
     if (request.score) CheckScore(request, is_text);
+    std::vector<MediaSource> media = ReadMedia(object.Get("media"));
+    std::shared_ptr<const Projector> projector = engine_->projector();
+    if (!media.empty() && projector == nullptr) {
+      throw Error(ErrorCode::kUnsupportedModel,
+                  "Images and recordings take a projector, and the model was loaded without.",
+                  "Load it with mmproj: the path of its projector, or \"auto\".");
+    }
     Begin(request.id, request.cancelled);
     if (!is_text) return engine_->Submit(std::move(request));
 
@@ -83,9 +90,16 @@ class EngineBinding : public std::enable_shared_from_this<EngineBinding> {
     if (object.Get("suffix").IsString()) suffix = ReadString(object.Get("suffix"), "suffix");
     const uint32_t id = request.id;
     TokenizeThen(id, [request = std::move(request), text = ReadString(prompt, "prompt"), suffix = std::move(suffix),
+                      media = std::move(media), projector = std::move(projector),
                       parse_special = ReadBool(object.Get("parseSpecial"), "parseSpecial")](const llama_model* model,
                                                                                             Engine& engine) mutable {
       const bool begins = request.prompt.empty();
+      if (!media.empty()) {
+        MediaPrompt read = projector->Tokenize(text, media, begins, parse_special);
+        request.prompt = std::move(read.tokens);
+        request.media = std::move(read.media);
+        return engine.Submit(std::move(request));
+      }
       const llama_vocab* own = llama_model_get_vocab(model);
       const std::vector<llama_token> tokens =
           suffix ? TokenizeAround(own, text, *suffix) : ::coldstart::Tokenize(own, text, begins, parse_special);

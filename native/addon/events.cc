@@ -63,6 +63,9 @@ struct ToObject {
       adapters.Set(i, adapter);
     }
     object.Set("adapters", adapters);
+    object.Set("mediaMarker", event.media_marker);
+    object.Set("sees", event.sees);
+    object.Set("hears", event.hears);
     object.Set("devices", ToJs(env, event.memory));
     object.Set("loadMode", event.load_mode);
     object.Set("prefetch", event.prefetch);

@@ -238,6 +238,26 @@ CheckpointTensor ReadCheckpointTensor(const Napi::Object& object, size_t files) 
 
 }  // namespace
 
+std::vector<MediaSource> ReadMedia(const Napi::Value& value) {
+  if (!value.IsArray()) ThrowWrongType("media", "an array");
+  const auto array = value.As<Napi::Array>();
+  std::vector<MediaSource> sources;
+  for (uint32_t i = 0; i < array.Length(); ++i) {
+    const Napi::Value entry = array.Get(i);
+    if (!entry.IsObject()) ThrowWrongType("media", "an array of objects");
+    const auto object = entry.As<Napi::Object>();
+    const Fields fields(object);
+    MediaSource source{.is_audio = fields.String("type") == "audio", .bytes = {}, .path = {}};
+    if (fields.Has("path")) {
+      source.path = fields.String("path");
+    } else {
+      source.bytes = ReadBytes(fields.Get("data"), "media");
+    }
+    sources.push_back(std::move(source));
+  }
+  return sources;
+}
+
 std::vector<AdapterUse> ReadAdapterUses(const Napi::Value& value) {
   if (!value.IsArray()) ThrowWrongType("adapters", "an array");
   const auto array = value.As<Napi::Array>();
@@ -311,6 +331,7 @@ EngineOptions ReadEngineOptions(const Napi::Object& object) {
   if (fields.Has("checkpoint")) options.checkpoint = ReadCheckpoint(fields.Get("checkpoint"));
   if (!options.model.converted && (options.recipe || options.checkpoint)) ThrowWrongType("streamed", "true");
   options.adapters = ReadAdapters(fields.Get("adapters"));
+  options.projector = fields.String("projector");
   options.context_length = fields.Int<uint32_t>("contextLength");
   options.prefill_budget = fields.Int<uint32_t>("prefillBudget");
   options.max_queue = fields.Int<uint32_t>("maxQueue");

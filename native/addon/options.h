@@ -24,6 +24,7 @@ CalibrationRequest ReadCalibration(const Napi::Object& object);
 EmbeddingRequest ReadEmbedding(const Napi::Object& object);
 // All but the prompt.
 Request ReadRequest(const Napi::Object& object);
+std::vector<MediaSource> ReadMedia(const Napi::Value& value);
 std::vector<AdapterUse> ReadAdapterUses(const Napi::Value& value);
 
 std::string ReadString(const Napi::Value& value, const char* name);

@@ -25,6 +25,7 @@ const char* ToString(ErrorCode code) {
     case ErrorCode::kWriteFailed: return "WRITE_FAILED";
     case ErrorCode::kBackendUnavailable: return "BACKEND_UNAVAILABLE";
     case ErrorCode::kWorkerUnreachable: return "WORKER_UNREACHABLE";
+    case ErrorCode::kInvalidMedia: return "INVALID_MEDIA";
     case ErrorCode::kInternal: return "INTERNAL";
   }
   return "INTERNAL";

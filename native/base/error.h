@@ -31,6 +31,7 @@ enum class ErrorCode {
   kWriteFailed,
   kBackendUnavailable,
   kWorkerUnreachable,
+  kInvalidMedia,
   kInternal,
 };
 

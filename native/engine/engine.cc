@@ -40,6 +40,11 @@ ModelPtr Engine::model() const {
   return model_;
 }
 
+std::shared_ptr<const Projector> Engine::projector() const {
+  const std::lock_guard lock(mutex_);
+  return projector_;
+}
+
 EngineStatus Engine::status() const {
   const std::lock_guard lock(mutex_);
   return status_;
@@ -110,21 +115,26 @@ void Engine::Run() {
     Adapters adapters(model.get(), *header_);
     LoadAdapters(adapters);
     Embedder embedder(options_, model.get(), adapters, outbox_, stopping_);
+    const std::shared_ptr<Projector> projector = LoadProjector(model);
+    std::optional<MediaEncoder> encoder;  // ends before the engine may, which it wakes
+    if (projector != nullptr) encoder.emplace(projector, [this] { Wake(); });
     std::optional<Generator> generator;
     if (IsForEmbeddings(model.get())) {
       embedder.Open();
     } else {
-      generator.emplace(options_, model.get(), adapters, outbox_, stopping_, OnProgress());
+      generator.emplace(options_, model.get(), adapters, encoder ? &*encoder : nullptr, outbox_, stopping_,
+                        OnProgress());
     }
     std::vector<MemoryClaim> claims;
     for (const DeviceMemory& device : generator ? generator->Memory() : embedder.Memory()) {
       claims.emplace_back(device.name, device.weights + device.kv_cache + device.compute);
     }
     Generator* const generates = generator ? &*generator : nullptr;
-    ReportLoaded(*std::exchange(header_, std::nullopt), model.get(), generates, embedder);
+    ReportLoaded(*std::exchange(header_, std::nullopt), model.get(), generates, embedder, projector.get());
     {
       const std::lock_guard lock(mutex_);
       model_ = model;
+      projector_ = projector;
       status_.threads = options_.context.threads;
       if (generator) status_ = generator->status();
     }
@@ -140,6 +150,7 @@ void Engine::Run() {
   {
     const std::lock_guard lock(mutex_);
     model_.reset();
+    projector_.reset();
   }
   outbox_.Push(Closed{*std::move(reason)});
   outbox_.Flush();
@@ -189,8 +200,18 @@ void Engine::LoadAdapters(Adapters& adapters) {
   }
 }
 
+std::shared_ptr<Projector> Engine::LoadProjector(const ModelPtr& model) {
+  if (options_.projector.empty()) return nullptr;
+  const bool on_gpu = options_.model.gpu_layers != 0 && !options_.model.devices.empty();
+  return std::make_shared<Projector>(ProjectorOptions{.path = options_.projector,
+                                                      .device = on_gpu ? options_.model.devices.front() : std::string(),
+                                                      .threads = options_.context.threads,
+                                                      .flash_attention = options_.context.flash_attention},
+                                     model);
+}
+
 void Engine::ReportLoaded(GgufFile header, const llama_model* model, const Generator* generator,
-                          const Embedder& embedder) {
+                          const Embedder& embedder, const Projector* projector) {
   const llama_vocab* vocab = llama_model_get_vocab(model);
   std::string description(256, '\0');
   description.resize(static_cast<size_t>(std::max(0, llama_model_desc(model, description.data(), description.size()))));
@@ -226,6 +247,9 @@ void Engine::ReportLoaded(GgufFile header, const llama_model* model, const Gener
       .gpu_layers = options_.model.devices.empty() ? 0 : static_cast<uint32_t>(gpu_layers),
       .gpu_sampling = samples_on_gpu,
       .adapters = std::exchange(loaded_adapters_, {}),
+      .media_marker = projector == nullptr ? "" : projector->marker(),
+      .sees = projector != nullptr && projector->sees(),
+      .hears = projector != nullptr && projector->hears(),
       .memory = generator == nullptr ? embedder.Memory() : generator->Memory(),
       .load_mode = ToString(options_.model.mode),
       .prefetch = options_.model.prefetch_limit > 0,

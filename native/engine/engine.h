@@ -43,6 +43,8 @@ class Engine {
 
   // The loaded model, or null before Loaded and after Closed. For tokenizing beside the engine's thread.
   ModelPtr model() const;
+  // Likewise its projector; null when there is none, too.
+  std::shared_ptr<const Projector> projector() const;
   EngineStatus status() const;
 
   void Submit(Request request);
@@ -79,7 +81,9 @@ class Engine {
   std::function<bool(float)> OnProgress();
   ModelPtr OpenModel();
   void LoadAdapters(Adapters& adapters);
-  void ReportLoaded(GgufFile header, const llama_model* model, const Generator* generator, const Embedder& embedder);
+  std::shared_ptr<Projector> LoadProjector(const ModelPtr& model);
+  void ReportLoaded(GgufFile header, const llama_model* model, const Generator* generator, const Embedder& embedder,
+                    const Projector* projector);
   void Serve(const Parts& parts);
   void TakeSubmitted(const Parts& parts);
   void TakeAdapters(const Parts& parts, const std::deque<AdapterRequest>& loading,
@@ -93,7 +97,7 @@ class Engine {
   std::vector<LoadedAdapter> loaded_adapters_;  // likewise
   std::vector<std::string> notes_;              // likewise
 
-  mutable std::mutex mutex_;  // guards the next ten
+  mutable std::mutex mutex_;  // guards the next eleven
   std::condition_variable changed_;
   std::deque<Request> submitted_;
   std::deque<CalibrationRequest> calibrations_;
@@ -103,6 +107,7 @@ class Engine {
   std::deque<SavedState> saved_states_;
   bool woken_ = false;
   ModelPtr model_;
+  std::shared_ptr<const Projector> projector_;
   EngineStatus status_;
 
   std::thread thread_;  // last: starts when everything above is there

@@ -20,6 +20,7 @@ struct EngineOptions {
   std::shared_ptr<const Checkpoint> checkpoint;  // load this, and no file; model.path is what users know it by
   std::optional<Recipe> recipe;                  // quantize the weights while they are loaded
   std::vector<AdapterOptions> adapters;
+  std::string projector;        // path of the file for pictures and recordings; empty: none
   ContextOptions context;       // cells 0: as many as context_length needs
   uint32_t context_length = 0;  // tokens of one request; 0: the model's own, at most max_default_context
   uint32_t max_default_context = 8192;

@@ -40,10 +40,11 @@ KvCacheOptions CacheOptions(const EngineOptions& options, bool cuttable) {
 
 }  // namespace
 
-Generator::Generator(const EngineOptions& options, llama_model* model, Adapters& adapters, Outbox& outbox,
-                     const std::atomic<bool>& stopping, const std::function<bool(float)>& on_progress)
+Generator::Generator(const EngineOptions& options, llama_model* model, Adapters& adapters, MediaEncoder* encoder,
+                     Outbox& outbox, const std::atomic<bool>& stopping, const std::function<bool(float)>& on_progress)
     : options_(options),
       adapters_(adapters),
+      encoder_(encoder),
       outbox_(outbox),
       stopping_(stopping),
       model_(model),
@@ -198,10 +199,12 @@ void Generator::FitContext(Job& job) const {
   if (prompt == 0) {
     throw Error(ErrorCode::kInvalidOption, "The prompt has no tokens.", "Give at least one token to continue from.");
   }
+  CheckMedia(request);
   const uint64_t answer = request.max_tokens.value_or(1);
   if (prompt + answer <= length) return;
 
-  if (request.overflow == Overflow::kTruncateMiddle && prompt + uint64_t{1} > length) {
+  const bool can_drop = request.media.empty();
+  if (can_drop && request.overflow == Overflow::kTruncateMiddle && prompt + uint64_t{1} > length) {
     // Room for the answer, but for at most half of the context; of the rest, as much of the start as of the end.
     const auto room = static_cast<uint32_t>(std::min<uint64_t>(request.max_tokens.value_or(length / 4), length / 2));
     const uint32_t kept = length - std::max(room, 1u);
@@ -212,7 +215,7 @@ void Generator::FitContext(Job& job) const {
       return;
     }
   }
-  if (request.overflow == Overflow::kShift && length > 2) {
+  if (can_drop && request.overflow == Overflow::kShift && length > 2) {
     while (job.tokens.size() >= length) DropOlderHalf(job);
     return;
   }
@@ -226,8 +229,25 @@ void Generator::FitContext(Job& job) const {
                   (request.max_tokens ? " and maxTokens is " + std::to_string(*request.max_tokens) : std::string()) +
                   ", and the context length is " + std::to_string(length) + ".",
               std::string("Shorten the prompt, lower maxTokens, or load the model with a larger contextLength") +
-                  (request.overflow == Overflow::kError ? ", or set overflow." : "."),
+                  (!can_drop ? ". Of prompts with images or recordings nothing is left out."
+                   : request.overflow == Overflow::kError ? ", or set overflow."
+                                                          : "."),
               std::move(details));
+}
+
+// Throws kInvalidMedia.
+void Generator::CheckMedia(const Request& request) const {
+  for (const PlacedMedia& media : request.media) {
+    const uint32_t rows = media.piece->rows();
+    if (rows <= options_.context.batch_size || !encoder_->projector().SeesAhead(*media.piece)) continue;
+    throw Error(
+        ErrorCode::kInvalidMedia,
+        "An image takes " + std::to_string(rows) +
+            " tokens, which this model must read in one step, and batchSize is " +
+            std::to_string(options_.context.batch_size) + ".",
+        "Give a smaller image, or load the model with a larger batchSize.",
+        {{"tokens", static_cast<double>(rows)}, {"batchSize", static_cast<double>(options_.context.batch_size)}});
+  }
 }
 
 void Generator::DropCancelled() {
@@ -244,12 +264,22 @@ void Generator::DropCancelled() {
 // Gives sequences to waiting requests, in order, as long as there is room for them.
 void Generator::Admit() {
   size_t looked_at = 0;
+  for_media_ = 0;
   for (auto it = waiting_.begin(); it != waiting_.end() && looked_at < kAdmissionWindow; ++looked_at) {
     Job& job = **it;
     const uint32_t at_most = Reusable(job);
     const uint32_t known = cache_.Known(job.mix->number, job.tokens, at_most);
     if (WaitsForPrefix(job, known, at_most)) {
       ++it;
+      continue;
+    }
+    if (WaitsForMedia(job, known)) {
+      if (job.done) {
+        it = waiting_.erase(it);
+      } else {
+        ++it;
+        ++for_media_;
+      }
       continue;
     }
     if (!HasRoomFor(job, static_cast<uint32_t>(job.tokens.size()) - known)) return;
@@ -286,13 +316,29 @@ void Generator::Start(JobPtr job, KvCache::Lease lease) {
   if (live_.back()->pending() == 0) FinishPrefill(*live_.back());
 }
 
+// Whether a picture or recording beyond what is known is yet to be encoded. The request fails when one cannot be.
+bool Generator::WaitsForMedia(Job& job, uint32_t known) {
+  bool waits = false;
+  for (const PlacedMedia& media : job.request.media) {
+    if (media.begin < known) continue;
+    const MediaEncoder::Encoded* encoded = encoder_->Get(media.piece);
+    if (encoded == nullptr) {
+      waits = true;
+    } else if (encoded->error) {
+      Fail(job, *encoded->error);
+      return true;
+    }
+  }
+  return waits;
+}
+
 // Whether another request is about to compute a longer beginning of this one's tokens than is known.
 bool Generator::WaitsForPrefix(const Job& job, uint32_t known, uint32_t at_most) const {
   if (!options_.prefix_cache || !cuttable_) return false;
   return std::any_of(live_.begin(), live_.end(), [&](const JobPtr& other) {
     if (other->done || other->generated > 0 || other->mix != job.mix) return false;
     const auto common = static_cast<uint32_t>(CommonPrefix(other->tokens, job.tokens, at_most));
-    return cache_.Usable(common) >= known + kWorthWaiting;
+    return cache_.Usable(job.tokens, common) >= known + kWorthWaiting;
   });
 }
 
@@ -403,6 +449,7 @@ void Generator::Release(Job& job, bool keep) {
   // Decoded one by one, tokens come out with other low bits than as a part of a prompt.
   if (job.sequence >= 0) cache_.Release(job.sequence, keep, options_.deterministic ? job.prefilled : UINT32_MAX);
   job.sequence = -1;
+  for (const PlacedMedia& media : job.request.media) encoder_->Forget(media.piece);
   FreeSlot(job);
   job.done = true;
   urgent_ = true;

@@ -19,6 +19,7 @@
 #include "engine/engine_options.h"
 #include "engine/job.h"
 #include "engine/kv_cache.h"
+#include "engine/media_encoder.h"
 #include "engine/outbox.h"
 #include "engine/request.h"
 #include "engine/speculator.h"
@@ -48,7 +49,8 @@ class Generator {
  public:
   // `options` must be complete. Loads the draft model, if there is one. `stopping` ends a step that is being computed.
   // Throws what CreateContext and Speculator do.
-  Generator(const EngineOptions& options, llama_model* model, Adapters& adapters, Outbox& outbox,
+  // `encoder`: null when there is no projector.
+  Generator(const EngineOptions& options, llama_model* model, Adapters& adapters, MediaEncoder* encoder, Outbox& outbox,
             const std::atomic<bool>& stopping, const std::function<bool(float)>& on_progress);
   Generator(const Generator&) = delete;
   Generator& operator=(const Generator&) = delete;
@@ -67,7 +69,8 @@ class Generator {
   // True when something happened that the other side should know at once, such as a first token.
   bool Turn();
 
-  bool idle() const { return live_.empty() && waiting_.empty() && calibrations_.empty(); }
+  // Nothing to do, as long as nothing comes and no picture or recording that is waited for is encoded.
+  bool idle() const { return live_.empty() && waiting_.size() == for_media_ && calibrations_.empty(); }
   EngineStatus status() const;
   // What it and the model take, the draft model included.
   std::vector<DeviceMemory> Memory() const;
@@ -103,8 +106,10 @@ class Generator {
   bool CanTakeBack(const llama_model* model) const;
   void RefuseBeyondQueue();
   void FitContext(Job& job) const;
+  void CheckMedia(const Request& request) const;
   void DropCancelled();
   void Admit();
+  bool WaitsForMedia(Job& job, uint32_t known);
   bool WaitsForPrefix(const Job& job, uint32_t known, uint32_t at_most) const;
   bool HasRoomFor(const Job& job, uint32_t unknown) const;
   void Start(JobPtr job, KvCache::Lease lease);
@@ -131,6 +136,8 @@ class Generator {
   uint32_t RowsToScore() const;
   uint32_t PieceOf(const Job& job) const;
   void StepApart();
+  void StepMedia();
+  void RunMedia(Job& job);
   void RunBatches(std::vector<Grant> grants);
   void RunBatch(const std::vector<Grant>& grants);
   void UndoBatch(const std::vector<Grant>& grants);
@@ -143,6 +150,7 @@ class Generator {
 
   EngineOptions options_;
   Adapters& adapters_;
+  MediaEncoder* const encoder_;
   Outbox& outbox_;
   const std::atomic<bool>& stopping_;
   llama_model* const model_;
@@ -155,6 +163,7 @@ class Generator {
   std::optional<AdaptiveThreads> threads_;  // none: options_.context.threads
 
   std::deque<JobPtr> waiting_;  // by priority, then in the order they came
+  size_t for_media_ = 0;        // of them, those that could not start because something is being encoded
   std::vector<JobPtr> live_;    // those with a sequence
   std::vector<int32_t> free_slots_;
   std::deque<CalibrationRequest> calibrations_;  // in the order they came; the first one is under way

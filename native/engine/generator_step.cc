@@ -40,6 +40,7 @@ void Generator::Step() {
   TakeTurn();
   GuessAhead();
   if (options_.deterministic) return StepApart();
+  StepMedia();
   std::vector<Grant> grants = PlanTogether();
   while (!grants.empty()) {
     uint32_t cells = 0;
@@ -83,7 +84,12 @@ void Generator::GuessAhead() {
     jobs.push_back(job.get());
   }
   speculator_->Guess(texts);
-  for (size_t i = 0; i < jobs.size(); ++i) jobs[i]->guess = std::move(texts[i].guess);
+  for (size_t i = 0; i < jobs.size(); ++i) {
+    std::vector<llama_token>& guess = jobs[i]->guess;
+    guess = std::move(texts[i].guess);
+    // What the text went on with before may have been a picture.
+    guess.erase(std::find_if(guess.begin(), guess.end(), IsMedia), guess.end());
+  }
 }
 
 std::vector<Generator::Grant> Generator::PlanTogether() {
@@ -91,8 +97,8 @@ std::vector<Generator::Grant> Generator::PlanTogether() {
   std::vector<Job*> jobs;
   const uint32_t rows_to_score = RowsToScore();
   for (const JobPtr& job : live_) {
-    if (job->done || !InTurn(*job)) continue;
-    uint32_t tokens = job->pending();
+    if (job->done || !InTurn(*job) || job->next_media() != nullptr) continue;
+    uint32_t tokens = job->text_ahead();
     // A state that cannot be cut is kept before the last token of the prompt, which must be computed again.
     if (!cuttable_ && tokens > 1) --tokens;
     if (job->scorer) {
@@ -148,9 +154,13 @@ void Generator::StepApart() {
   for (Job* job : jobs) {
     if (stopping_) return;
     if (job->done || (!job->decoding() && std::exchange(prompt_done, true))) continue;
+    if (job->next_media() != nullptr) {
+      RunMedia(*job);
+      continue;
+    }
     const auto guess = static_cast<uint32_t>(job->guess.size());
     const uint32_t piece = PieceOf(*job);
-    RunBatch({{job, job->decoding() ? 1 + guess : std::min(job->pending(), piece - job->computed % piece)}});
+    RunBatch({{job, job->decoding() ? 1 + guess : std::min(job->text_ahead(), piece - job->computed % piece)}});
   }
 }
 
@@ -194,7 +204,7 @@ void Generator::RunBatch(const std::vector<Grant>& grants) {
       if (samples && !guessed) rows.push_back({job, batch_.size()});
       if (scores) scored.push_back({job, position, batch_.size()});
       const llama_token token = guessed ? job->guess[position - length] : job->tokens[position];
-      batch_.Add(token, static_cast<llama_pos>(position), job->sequence, samples || scores);
+      batch_.Add(token, job->position(position), job->sequence, samples || scores);
       if (observed) batch_by_slot_.Add(token, static_cast<llama_pos>(position), job->slot, samples || scores);
     }
   }
@@ -225,6 +235,62 @@ void Generator::RunBatch(const std::vector<Grant>& grants) {
     if (!cuttable_ && job->pending() == 1 && job->generated == 0) cache_.Checkpoint(job->sequence);
   }
   SampleRows(rows);
+}
+
+// At most one picture or recording comes before the others' tokens.
+void Generator::StepMedia() {
+  for (size_t i = 0; i < live_.size(); ++i) {
+    Job& job = *live_[(steps_ + i) % live_.size()];
+    if (job.done || !InTurn(job) || job.next_media() == nullptr) continue;
+    const uint32_t rows = job.next_media()->piece->rows();
+    // Whoever has to give way may be this one.
+    while (!job.done && job.sequence >= 0 && !cache_.MakeRoom(rows)) PreemptOne();
+    if (!job.done && job.sequence >= 0) RunMedia(job);
+    return EraseDone();
+  }
+}
+
+// Rows that were encoded, in as many steps as they take, with nothing else.
+void Generator::RunMedia(Job& job) {
+  const PlacedMedia media = *job.next_media();
+  const MediaEncoder::Encoded* encoded = encoder_->Get(media.piece);
+  // It was known when the request was let in, and is not any more.
+  if (encoded == nullptr) return Preempt(job);
+  if (encoded->error) return Fail(job, *encoded->error);
+
+  const uint32_t rows = media.piece->rows();
+  const size_t width = encoded->rows.size() / rows;
+  const bool sampled = media.begin + rows == job.tokens.size() && !job.prefill_only();
+  EmbeddingBatch batch(encoded->rows.data(), width,
+                       encoder_->projector().Positions(*media.piece, job.position(media.begin)), rows, job.sequence);
+  const bool sees_ahead = encoder_->projector().SeesAhead(*media.piece);
+  computing_ = {job.request.cancelled.get()};
+  int32_t status = 0;
+  uint32_t last = 0;  // rows of the last step
+  try {
+    active_.Use(context_.get(), job.mix);
+    llama_set_logits_on_demand(context_.get(), false);
+    if (sees_ahead) llama_set_causal_attn(context_.get(), false);
+    for (uint32_t row = 0; row < rows && status == 0; row += last) {
+      last = std::min(rows - row, options_.context.batch_size);
+      status = llama_decode(context_.get(), batch.Part(row, last, sampled && row + last == rows));
+    }
+  } catch (...) {
+    status = INT32_MIN;
+  }
+  if (sees_ahead) llama_set_causal_attn(context_.get(), true);
+  computing_.clear();
+  if (status == 2) {
+    if (!cuttable_) cache_.Spoil(job.sequence);
+    cache_.DropRest(job.sequence);
+    return;
+  }
+  if (status != 0) return FailAll(StepError(status));
+  cache_.Append(job.sequence, std::span(job.tokens).subspan(media.begin, rows));
+  job.computed += rows;
+  job.prefilled = job.computed;
+  if (sampled) return SampleRows({{&job, static_cast<int32_t>(last) - 1}});
+  if (job.pending() == 0 && job.prefill_only()) FinishPrefill(job);
 }
 
 // The step was given up; every request in it is cancelled or the engine stops.
@@ -370,7 +436,7 @@ void Generator::Deliver(Job& job, Sample sample) {
   if (job.stream.matched_stop() != nullptr) return Finish(job, FinishReason::kStopString);
   if (job.request.max_tokens && job.generated >= *job.request.max_tokens) return Finish(job, FinishReason::kLength);
   if (job.tokens.size() < options_.context_length) return;
-  if (job.request.overflow == Overflow::kShift) return Shift(job);
+  if (job.request.overflow == Overflow::kShift && job.request.media.empty()) return Shift(job);
   Finish(job, FinishReason::kContext);
 }
 

@@ -1,7 +1,9 @@
 // A request and how far it has come.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
+#include <iterator>
 #include <memory>
 #include <optional>
 #include <string>
@@ -17,6 +19,7 @@
 #include "engine/scorer.h"
 #include "engine/text_stream.h"
 #include "engine/tokenizer.h"
+#include "media/media_tokens.h"
 
 namespace coldstart {
 
@@ -27,7 +30,10 @@ struct Job {
         tokens(request.prompt),
         sampler(vocab, request.sampling),
         stream(request.stop) {
-    sampler.AcceptPrompt(request.prompt);
+    std::vector<llama_token> written;  // without media
+    std::copy_if(tokens.begin(), tokens.end(), std::back_inserter(written),
+                 [](llama_token token) { return !IsMedia(token); });
+    sampler.AcceptPrompt(written);
     for (const std::string& text : request.preserved) {
       const std::vector<llama_token> special = Tokenize(vocab, text, /*add_special=*/false, /*parse_special=*/true);
       if (special.size() == 1) preserved.insert(special.front());
@@ -42,6 +48,29 @@ struct Job {
   // Tokens that have no keys and values yet.
   uint32_t pending() const { return static_cast<uint32_t>(tokens.size()) - computed; }
   bool decoding() const { return generated > 0 && pending() == 1; }
+  // The picture or recording that is computed next, from its begin; null: text is.
+  const PlacedMedia* next_media() const {
+    for (const PlacedMedia& media : request.media) {
+      if (media.begin == computed) return &media;
+    }
+    return nullptr;
+  }
+  // Tokens of text up to the next picture or recording.
+  uint32_t text_ahead() const {
+    uint32_t end = static_cast<uint32_t>(tokens.size());
+    for (const PlacedMedia& media : request.media) {
+      if (media.begin >= computed) end = std::min(end, media.begin);
+    }
+    return end - computed;
+  }
+  // The position of a token that is text, or the first row of a picture or recording.
+  llama_pos position(uint32_t index) const {
+    uint32_t saved = 0;  // positions that media do without
+    for (const PlacedMedia& media : request.media) {
+      if (media.begin < index) saved += media.piece->rows() - media.piece->positions();
+    }
+    return static_cast<llama_pos>(index - saved);
+  }
 
   Request request;
   AdapterMixPtr mix;

@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <utility>
 
+#include "media/media_tokens.h"
+
 namespace coldstart {
 
 namespace {
@@ -50,11 +52,20 @@ uint32_t KvCache::at_work() const {
   return cells;
 }
 
+uint32_t KvCache::Usable(std::span<const llama_token> tokens, uint32_t length) const {
+  return WithoutCutPiece(tokens, length / options_.reuse_multiple * options_.reuse_multiple);
+}
+
+llama_pos KvCache::PositionAfter(llama_seq_id sequence, uint32_t length) const {
+  const std::vector<llama_token>& tokens = sequences_[static_cast<size_t>(sequence)].tokens;
+  return static_cast<llama_pos>(coldstart::PositionAfter(tokens, length));
+}
+
 uint32_t KvCache::Known(Root root, std::span<const llama_token> tokens, uint32_t at_most) const {
   tokens = tokens.first(std::min<size_t>(tokens.size(), at_most));
   if (!options_.reuse) return 0;
   const uint32_t resident = options_.cuttable ? tree_.Longest(tokens, root).length : 0;
-  return Usable(std::max(resident, states_.Longest(root, tokens, !options_.cuttable).length));
+  return Usable(tokens, std::max(resident, states_.Longest(root, tokens, !options_.cuttable).length));
 }
 
 std::optional<KvCache::Lease> KvCache::Acquire(Root root, std::span<const llama_token> tokens, uint32_t at_most) {
@@ -65,8 +76,8 @@ std::optional<KvCache::Lease> KvCache::Acquire(Root root, std::span<const llama_
   tokens = tokens.first(options_.reuse ? std::min<size_t>(tokens.size(), at_most) : 0);
   const PrefixTree::Match resident = options_.cuttable ? tree_.Longest(tokens, root) : PrefixTree::Match{};
   const PrefixTree::Match stored = states_.Longest(root, tokens, !options_.cuttable);
-  uint32_t length = Usable(resident.length);
-  const uint32_t stored_length = Usable(stored.length);
+  uint32_t length = Usable(tokens, resident.length);
+  const uint32_t stored_length = Usable(tokens, stored.length);
 
   llama_seq_id sequence = -1;
   if (stored_length > length + (options_.cuttable ? kWorthRestoring : 0)) {
@@ -80,7 +91,7 @@ std::optional<KvCache::Lease> KvCache::Acquire(Root root, std::span<const llama_
   if (sequence == -1) {
     // Restoring may have driven out what was resident.
     const PrefixTree::Match match = options_.cuttable ? tree_.Longest(tokens, root) : PrefixTree::Match{};
-    sequence = Place(match, Usable(match.length));
+    sequence = Place(match, Usable(tokens, match.length));
     length = static_cast<uint32_t>(sequences_[static_cast<size_t>(sequence)].tokens.size());
   }
 
@@ -115,7 +126,7 @@ llama_seq_id KvCache::Place(const PrefixTree::Match& match, uint32_t length) {
   const llama_seq_id sequence = FreeSequence();
   of(holder).last_used = last_used;
   if (shares()) {
-    llama_memory_seq_cp(memory_, holder, sequence, 0, static_cast<llama_pos>(length));
+    llama_memory_seq_cp(memory_, holder, sequence, 0, PositionAfter(holder, length));
   } else {
     // Between pools llama.cpp can only copy everything (it asserts that), and does so later, with the next step, when
     // either pool may hold something else. A state is read and written at once.
@@ -124,7 +135,7 @@ llama_seq_id KvCache::Place(const PrefixTree::Match& match, uint32_t length) {
       llama_memory_seq_rm(memory_, sequence, -1, -1);
       return sequence;
     }
-    llama_memory_seq_rm(memory_, sequence, static_cast<llama_pos>(length), -1);
+    llama_memory_seq_rm(memory_, sequence, PositionAfter(holder, length), -1);
   }
   Sequence& copy = of(sequence);
   const auto& tokens = of(holder).tokens;
@@ -215,15 +226,17 @@ void KvCache::Register(llama_seq_id sequence, uint32_t begin) {
   const uint32_t end = begin + known;
   for (const llama_seq_id holder : tree_.Longest(tokens.first(end), root).holders) {
     if (holder == sequence) continue;
-    llama_memory_seq_rm(memory_, sequence, static_cast<llama_pos>(begin), static_cast<llama_pos>(end));
-    llama_memory_seq_cp(memory_, holder, sequence, static_cast<llama_pos>(begin), static_cast<llama_pos>(end));
+    const llama_pos from = PositionAfter(sequence, begin);
+    const llama_pos to = PositionAfter(sequence, end);
+    llama_memory_seq_rm(memory_, sequence, from, to);
+    llama_memory_seq_cp(memory_, holder, sequence, from, to);
     return;
   }
 }
 
 bool KvCache::DropRest(llama_seq_id sequence) {
-  const auto length = static_cast<llama_pos>(sequences_[static_cast<size_t>(sequence)].tokens.size());
-  return llama_memory_seq_rm(memory_, sequence, length, -1);
+  const auto length = static_cast<uint32_t>(sequences_[static_cast<size_t>(sequence)].tokens.size());
+  return llama_memory_seq_rm(memory_, sequence, PositionAfter(sequence, length), -1);
 }
 
 void KvCache::Spoil(llama_seq_id sequence) {
@@ -240,7 +253,7 @@ void KvCache::Release(llama_seq_id sequence, bool keep, uint32_t length) {
     if (keep && !done.tokens.empty()) Checkpoint(sequence);
     return Free(sequence);
   }
-  Cut(sequence, Usable(std::min<uint32_t>(length, static_cast<uint32_t>(done.tokens.size()))));
+  Cut(sequence, Usable(done.tokens, std::min<uint32_t>(length, static_cast<uint32_t>(done.tokens.size()))));
   if (!keep || !options_.reuse || done.tokens.empty()) return Free(sequence);
   done.use = Use::kKept;
   done.last_used = ++clock_;
@@ -299,7 +312,7 @@ void KvCache::Clear(Root root) {
 void KvCache::Cut(llama_seq_id sequence, uint32_t length) {
   Sequence& cut = sequences_[static_cast<size_t>(sequence)];
   if (cut.tokens.size() <= length) return;
-  llama_memory_seq_rm(memory_, sequence, static_cast<llama_pos>(length), -1);
+  llama_memory_seq_rm(memory_, sequence, PositionAfter(sequence, length), -1);
   cut.tokens.resize(length);
   tree_.Truncate(sequence, length);
 }

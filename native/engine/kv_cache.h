@@ -51,8 +51,8 @@ class KvCache {
   // None when all sequences are at work. What it will compute has no room yet: see MakeRoom().
   std::optional<Lease> Acquire(Root root, std::span<const llama_token> tokens, uint32_t at_most);
 
-  // How much of a prefix of this length can be used again.
-  uint32_t Usable(uint32_t length) const { return length / options_.reuse_multiple * options_.reuse_multiple; }
+  // How much of the first `length` of these tokens can be used again.
+  uint32_t Usable(std::span<const llama_token> tokens, uint32_t length) const;
 
   // How many of `tokens` could be used again, at most `at_most`.
   uint32_t Known(Root root, std::span<const llama_token> tokens, uint32_t at_most) const;
@@ -118,6 +118,8 @@ class KvCache {
   llama_seq_id FreeSequence();
   std::optional<llama_seq_id> OldestKept() const;
   llama_seq_id Place(const PrefixTree::Match& match, uint32_t length);
+  // Where in the sequence the token after the first `length` ones is.
+  llama_pos PositionAfter(llama_seq_id sequence, uint32_t length) const;
   bool Restore(PrefixTree::Holder state, Root root, llama_seq_id sequence, uint32_t length);
   void Cut(llama_seq_id sequence, uint32_t length);
   void Register(llama_seq_id sequence, uint32_t begin);

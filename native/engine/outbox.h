@@ -56,6 +56,9 @@ struct Loaded {
   uint32_t gpu_layers;
   bool gpu_sampling;
   std::vector<LoadedAdapter> adapters;  // of the options
+  std::string media_marker;             // stands in prompts for pictures and recordings; empty: there are none
+  bool sees;                            // reads pictures
+  bool hears;                           // reads recordings
   std::vector<DeviceMemory> memory;
   std::string load_mode;           // in force
   bool prefetch;                   // whether the files were read ahead

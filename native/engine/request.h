@@ -12,6 +12,7 @@
 #include "engine/adapters.h"
 #include "engine/sampler.h"
 #include "engine/scorer.h"
+#include "media/projector.h"
 
 namespace coldstart {
 
@@ -28,7 +29,8 @@ enum class Overflow {
 
 struct Request {
   uint32_t id = 0;
-  std::vector<llama_token> prompt;
+  std::vector<llama_token> prompt;     // with MediaTokens() in the places of `media`
+  std::vector<PlacedMedia> media;      // in order
   std::optional<uint32_t> max_tokens;  // none: as many as the context holds; 0: only compute the prompt
   std::vector<AdapterUse> adapters;    // to compute with
   Overflow overflow = Overflow::kError;

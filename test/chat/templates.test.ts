@@ -62,10 +62,11 @@ async function ask(
   const { tools, thinks } = checkAnswer(options, {
     contextLength: 256,
     nextSeed: () => 0,
+    mediaMarker: "",
     adapters: { choose: () => [] },
   });
   const body = {
-    messages: messages.map(toOpenAi),
+    messages: messages.map((message) => toOpenAi(message)),
     ...(tools.length > 0 && { tools: tools.map(({ definition }) => definition) }),
     parallel_tool_calls: true,
     chat_template_kwargs: { enable_thinking: thinks },

@@ -11,6 +11,7 @@ export interface PlacementFlags extends Pick<
 > {
   adapter?: AdapterOptions[];
   kvType?: KvCacheType;
+  mmproj?: string;
   workers?: string[];
 }
 
@@ -46,6 +47,7 @@ export function addPlacement(command: Command): Command {
       "LoRA adapters (GGUF), and by how much they count",
       (value: string, all?: AdapterOptions[]) => [...(all ?? []), parseAdapter(value)],
     )
+    .option("--mmproj <path>", 'the projector for images or recordings, or "auto": the one beside the model')
     .option("--kv-type <type>", "of the KV cache's keys and values: f16, q8_0, …")
     .addOption(
       new Option("--speculative <kind>", "guess tokens and check them: lookup, mtp, draft:<path of a model>").argParser(
@@ -82,6 +84,7 @@ export function placementOf(
     speculative,
     quantize,
     adapter: adapters,
+    mmproj,
   } = flags;
   return given({
     contextLength,
@@ -94,6 +97,7 @@ export function placementOf(
     speculative,
     quantize,
     adapters,
+    mmproj,
     kvCache: given({ keyType: kvType, valueType: kvType, layout: kvLayout }),
   });
 }

@@ -12,7 +12,6 @@ export function register(program: Command): void {
     .option("--parallel <n>", "generations at the same time", parseNumber)
     .option("--batch-size <n>", "most tokens of a step", parseNumber)
     .option("--kv-layout <layout>", "of the KV cache: unified, split")
-    .option("--mmproj <path>", "an image or audio projector to count")
     .option("--headroom <share>", "of the buffers for intermediate results, to keep free", parseNumber)
     .option("--leave-free <share>", "of a GPU's memory, to keep free", parseNumber)
     .option("--json", "as JSON")
