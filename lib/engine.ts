@@ -104,13 +104,13 @@ export class Engine {
   }
 
   /** Resolves when it is freed: no sooner than the requests end that use it. */
-  async unloadAdapter(adapter: number): Promise<void> {
+  async unloadAdapter(adapter: number): Promise<undefined> {
     if (this.#isUsed(adapter)) await new Promise<void>((resolve) => this.#whenUnused.set(adapter, resolve));
-    if (this.#ended) return void (await this.#closed.promise);
-    const settled = withResolvers<void>();
+    if (this.#ended) return this.#closed.promise;
+    const settled = withResolvers<undefined>();
     this.#start((id) => this.#native.unloadAdapter(id, adapter), {
-      adapterUnloaded: () => settled.resolve(),
-      failed: () => settled.resolve(), // With all else.
+      adapterUnloaded: () => settled.resolve(undefined),
+      failed: () => settled.resolve(undefined), // With all else.
     });
     return settled.promise;
   }

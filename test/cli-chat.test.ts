@@ -65,7 +65,7 @@ describe("coldstart chat", function () {
       saved.map(({ role }) => role),
       ["system", "user", "assistant"],
     );
-    assert.ok(out.startsWith(String(saved[2]?.content)));
+    assert.ok(out.startsWith(saved[2]?.content as string));
 
     const again = folder.path("again.json");
     const resumed = await talk(

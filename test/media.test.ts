@@ -31,7 +31,7 @@ const SHAPE: Shape = {
 function qwen2vlOf(llama: Buffer): Buffer {
   const draft = readGgufForRewrite(llama);
   const metadata = draft.metadata.map((entry) => {
-    const key = String(entry.key).replace(/^llama\./, "qwen2vl.");
+    const key = (entry.key as string).replace(/^llama\./, "qwen2vl.");
     return key === "general.architecture" ? { ...entry, value: "qwen2vl" } : { ...entry, key };
   });
   metadata.push({ key: "qwen2vl.rope.dimension_sections", type: "array", elementType: "int32", values: [4, 2, 2, 0] });
@@ -108,7 +108,8 @@ describe("images and recordings", function () {
       await withLlamaServer(model, args, async (url) => {
         for (const prompt of prompts) expected.push(await ask(url, prompt));
       });
-      for (const more of [{}, { deterministic: true }, { kvCache: { layout: "split" as const } }]) {
+      const lookup = { speculative: { type: "lookup" as const } };
+      for (const more of [{}, { deterministic: true }, { kvCache: { layout: "split" as const } }, lookup]) {
         await withModel(load(kind, { parallel: 4, ...more }), async (model) => {
           assert.deepEqual([model.info.images, model.info.audio], [kind !== "ultravox", kind === "ultravox"]);
           // All at once, then again, with what is known.
@@ -392,7 +393,7 @@ describe("images and recordings", function () {
     const saved = folder.path("chat.json");
     child.stdin.end(`/image ${folder.path("picture.bmp")}\n/image none\nWhat is it?\n/save ${saved}\n`);
     let err = "";
-    child.stderr.on("data", (chunk) => (err += chunk));
+    child.stderr.setEncoding("utf8").on("data", (chunk: string) => (err += chunk));
     const code = await new Promise((resolve) => child.once("exit", resolve));
     assert.equal(code, 0, err);
     assert.match(err, /There is no file none/);

@@ -1,7 +1,12 @@
 // The AI SDK's prompts as messages of a chat.
 
-import type { LanguageModelV4Message, LanguageModelV4Prompt, LanguageModelV4ToolResultOutput } from "@ai-sdk/provider";
-import { ColdstartError, type AssistantMessage, type ChatMessage } from "../index.js";
+import type {
+  LanguageModelV4FilePart,
+  LanguageModelV4Message,
+  LanguageModelV4Prompt,
+  LanguageModelV4ToolResultOutput,
+} from "@ai-sdk/provider";
+import { ColdstartError, type AssistantMessage, type ChatMessage, type MediaPart, type UserMessage } from "../index.js";
 
 export function toMessages(prompt: LanguageModelV4Prompt): ChatMessage[] {
   return prompt.flatMap((message): ChatMessage[] => {
@@ -9,7 +14,7 @@ export function toMessages(prompt: LanguageModelV4Prompt): ChatMessage[] {
       case "system":
         return [{ role: "system", content: message.content }];
       case "user":
-        return [{ role: "user", content: message.content.map(textOf).join("") }];
+        return [{ role: "user", content: toContent(message.content) }];
       case "assistant":
         return [toAssistant(message)];
       case "tool":
@@ -20,6 +25,19 @@ export function toMessages(prompt: LanguageModelV4Prompt): ChatMessage[] {
         );
     }
   });
+}
+
+/** One string where there is text alone. */
+function toContent(parts: Extract<LanguageModelV4Message, { role: "user" }>["content"]): UserMessage["content"] {
+  if (parts.every(({ type }) => type === "text")) return parts.map(textOf).join("");
+  return parts.map((part) => (part.type === "file" ? toMedia(part) : { type: "text", text: textOf(part) }));
+}
+
+function toMedia({ mediaType, data }: LanguageModelV4FilePart): MediaPart {
+  const [kind] = mediaType.split("/");
+  // Others are fetched by the SDK, since no URLs are said to be supported.
+  if ((kind === "image" || kind === "audio") && data.type === "data") return { type: kind, data: data.data };
+  throw unsupported(`file (${mediaType}, ${data.type})`);
 }
 
 function toAssistant({ content }: Extract<LanguageModelV4Message, { role: "assistant" }>): AssistantMessage {
@@ -67,7 +85,7 @@ function outputOf(output: LanguageModelV4ToolResultOutput): string {
 
 function unsupported(type: string): ColdstartError {
   return new ColdstartError("INVALID_OPTION", `The prompt has a part of the type ${type}, which cannot be read.`, {
-    remedy: "Give text, reasoning and calls of tools.",
+    remedy: "Give text, images, recordings, reasoning and calls of tools.",
     details: { type },
   });
 }

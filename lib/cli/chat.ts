@@ -47,7 +47,7 @@ export async function chat(path: string, flags: ChatFlags): Promise<void> {
   const template = flags.chatTemplate;
   const chatTemplate = template !== undefined && existsSync(template) ? readFileSync(template, "utf8") : template;
   const messages = history === undefined ? [] : readMessages(history);
-  const file = await fetched(path, flags.quiet === true);
+  const file = await fetched(path, flags.quiet === true, flags.mmproj);
   const model = await withProgress("Loading", flags.quiet === true, (progress) =>
     loadModel(file, { ...placementOf(flags), ...given({ threads }), ...progress }),
   );

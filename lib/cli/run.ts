@@ -32,7 +32,7 @@ export async function run(path: string, options: RunFlags): Promise<void> {
   const { repeatPenalty, frequencyPenalty, presencePenalty } = options;
   const grammar = options.grammarFile === undefined ? undefined : readGrammar(options.grammarFile);
   const prompt = options.prompt ?? (await readAll(process.stdin));
-  const file = await fetched(path, options.quiet === true || options.json === true);
+  const file = await fetched(path, options.quiet === true || options.json === true, options.mmproj);
   const started = performance.now();
 
   // The first Ctrl-C ends the text, and what is there is kept; the second ends the process.

@@ -47,9 +47,9 @@ std::vector<AdapterMixPtr> Adapters::Unload(uint32_t id) {
   std::vector<AdapterMixPtr> gone;
   std::erase_if(mixes_, [&](const auto& mix) {
     const auto& [uses, object] = mix;
-    if (std::none_of(uses.begin(), uses.end(), [id](const AdapterUse& use) { return use.id == id; })) return false;
-    gone.push_back(object);
-    return true;
+    const bool has = std::any_of(uses.begin(), uses.end(), [id](const AdapterUse& use) { return use.id == id; });
+    if (has) gone.push_back(object);
+    return has;
   });
   loaded_.erase(id);
   return gone;

@@ -241,7 +241,8 @@ std::vector<float> Projector::Encode(const MediaPiece& piece) {
   const float* rows = mtmd_get_output_embd(context_.get());
   std::vector<float> copy(rows,
                           rows + size_t{piece.rows()} * static_cast<size_t>(llama_model_n_embd_inp(model_.get())));
-  if (std::all_of(copy.begin(), copy.end(), [](float value) { return std::isfinite(value); })) return copy;
+  const bool finite = std::all_of(copy.begin(), copy.end(), [](float value) { return std::isfinite(value); });
+  if (finite) return copy;
   throw Error(ErrorCode::kNumericError, "The projector's rows have NaN or infinite numbers.",
               "Its weights may be damaged, or overflow in this precision; try its F32 file.", {{"path", path_}});
 }

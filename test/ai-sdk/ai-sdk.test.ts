@@ -9,6 +9,7 @@ import { createColdstart, embeddingModel, languageModel } from "../../lib/ai-sdk
 import { loadModel, ModelPool, type AnswerOptions, type Model } from "../../lib/index.js";
 import { TINY_ENCODER, randomEncoder } from "../support/embedding-model.js";
 import { root, TINY_STORIES } from "../support/models.js";
+import { randomPicture, randomProjector } from "../support/random-projector.js";
 import { temporaryFolder } from "../support/temporary-folder.js";
 
 const template = (name: string) =>
@@ -57,6 +58,54 @@ describe("AI SDK", function () {
     assert.equal(usage.outputTokens, own.usage.completionTokens);
     assert.equal(usage.inputTokens, own.usage.promptTokens);
     assert.deepEqual(warnings ?? [], []);
+  });
+
+  it("reads images", async () => {
+    writeFileSync(folder.path("mmproj.gguf"), randomProjector("mlp", model.info.embeddingLength));
+    const sees = await loadModel(TINY_STORIES, { threads: 1, contextLength: 1024, mmproj: folder.path("mmproj.gguf") });
+    try {
+      const [one, two] = [randomPicture(64, 48, 1), randomPicture(64, 48, 2)];
+      const ask = async (data: Uint8Array) => {
+        const { text, usage } = await generateText({
+          model: languageModel(sees, CHATML),
+          messages: [
+            {
+              role: "user",
+              content: [
+                { type: "text", text: "What is it?" },
+                { type: "file", mediaType: "image/bmp", data },
+              ],
+            },
+          ],
+          maxOutputTokens: 8,
+          temperature: 0,
+        });
+        return [text, usage.inputTokens] as const;
+      };
+      const own = (data: Uint8Array) =>
+        sees.answer(
+          [
+            {
+              role: "user",
+              content: [
+                { type: "text", text: "What is it?" },
+                { type: "image", data },
+              ],
+            },
+          ],
+          {
+            ...CHATML,
+            maxTokens: 8,
+            temperature: 0,
+          },
+        ).result;
+      for (const data of [one, two]) {
+        const expected = await own(data);
+        assert.deepEqual(await ask(data), [expected.message.content, expected.usage.promptTokens]);
+      }
+    } finally {
+      await sees.dispose();
+    }
   });
 
   it("streams them, thoughts too", async () => {

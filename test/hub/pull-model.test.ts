@@ -7,6 +7,7 @@ import { existsSync, lstatSync, mkdirSync, readdirSync, readFileSync, utimesSync
 import path from "node:path";
 import { promisify } from "node:util";
 import { loadModel, pullModel, type PullOptions } from "../../lib/index.js";
+import { findProjector } from "../../lib/mmproj.js";
 import { coldstartError } from "../support/errors.js";
 import { COMMIT, gitHash, serveHub, type HubOptions } from "../support/hub-server.js";
 import { root, TINY_STORIES } from "../support/models.js";
@@ -52,6 +53,24 @@ describe("pullModel", function () {
       pullModel("hf:owner/other", options(hub.endpoint, { offline: true })),
       coldstartError("MODEL_NOT_FOUND", /not fetched before.*offline/),
     );
+  });
+
+  it("fetches the projector that belongs to it, when that is asked for", async () => {
+    const files = {
+      "x-Q4_0.gguf": readFileSync(TINY_STORIES),
+      "mmproj-x-BF16.gguf": randomBytes(10),
+      "mmproj-x-F16.gguf": randomBytes(11),
+      "other/mmproj-x-F16.gguf": randomBytes(12),
+    };
+    await using hub = await serveHub({ repo: REPO, files });
+    const names = (pulled: { files: string[] }) => pulled.files.map((file) => path.basename(file));
+    assert.deepEqual(names(await pullModel(SPEC, options(hub.endpoint))), ["x-Q4_0.gguf"]);
+    const pulled = await pullModel(SPEC, options(hub.endpoint, { mmproj: true }));
+    assert.deepEqual(names(pulled), ["x-Q4_0.gguf", "mmproj-x-F16.gguf"]);
+    assert.equal(path.basename(pulled.path), "x-Q4_0.gguf");
+    assert.equal(await findProjector(pulled.path), pulled.files[1]);
+    const offline = await pullModel(SPEC, options("http://127.0.0.1:1", { offline: true, mmproj: true }));
+    assert.deepEqual(offline.files, pulled.files);
   });
 
   it("is what loadModel() does with such a name", async () => {

@@ -11,6 +11,7 @@ export function register(program: Command): void {
     .option("--endpoint <url>", "another hub; by default HF_ENDPOINT, or Hugging Face")
     .option("--connections <n>", "pieces of a file at the same time", parseNumber)
     .option("--offline", "say where it is, and ask nobody")
+    .option("--mmproj", "also the projector for images or recordings, if there is one")
     .option("--json", "path, files, commit and bytes as JSON")
     .option("-q, --quiet", "no progress")
     .action(async (model: string, flags: PullFlags) => (await import("../pull.js")).pull(model, flags));
