@@ -7,14 +7,14 @@
 import type { EmbeddingModelV4, LanguageModelV4, ProviderV4, RerankingModelV4 } from "@ai-sdk/provider";
 import { ColdstartError, type AnswerOptions, type EmbedOptions, type ModelPool, type RerankOptions } from "../index.js";
 import { languageModel } from "./language-model.js";
-import { idOf, take, type ModelSource } from "./source.js";
+import { idOf, take, type ModelOrPool } from "../pool/model-or-pool.js";
 
 export { languageModel };
-export type { ModelSource };
+export type { ModelOrPool };
 
 /** A model for `embed()` and `embedMany()` of the AI SDK. */
 export function embeddingModel(
-  source: ModelSource,
+  source: ModelOrPool,
   settings: Omit<EmbedOptions, "signal" | "onProgress"> = {},
 ): EmbeddingModelV4 {
   return {
@@ -41,7 +41,7 @@ export function embeddingModel(
 }
 
 /** A model for `rerank()` of the AI SDK. Documents that are objects are read as JSON. */
-export function rerankingModel(source: ModelSource, settings: Pick<RerankOptions, "truncate"> = {}): RerankingModelV4 {
+export function rerankingModel(source: ModelOrPool, settings: Pick<RerankOptions, "truncate"> = {}): RerankingModelV4 {
   return {
     specificationVersion: "v4",
     provider: "coldstart",
@@ -71,7 +71,7 @@ export interface ColdstartProvider extends ProviderV4 {
 
 /** A provider whose models are those of a pool: each is loaded when it is used. */
 export function createColdstart(pool: ModelPool): ColdstartProvider {
-  const of = (name: string): ModelSource => ({ pool, name });
+  const of = (name: string): ModelOrPool => ({ pool, name });
   const call = (name: string, settings?: AnswerOptions) => languageModel(of(name), settings);
   return Object.assign(call, {
     specificationVersion: "v4" as const,

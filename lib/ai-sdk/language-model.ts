@@ -9,14 +9,14 @@ import type {
 import type { AnswerOptions, AnswerPiece, AnswerResult, ChatMessage, Model } from "../index.js";
 import { toOptions, type CallOptions } from "./options.js";
 import { toMessages } from "./prompt.js";
-import { idOf, take, type ModelSource } from "./source.js";
+import { idOf, take, type ModelOrPool } from "../pool/model-or-pool.js";
 
 /**
  * A model for `generateText()`, `streamText()` and others of the AI SDK.
  *
  * @param settings options of all answers; what a call says goes before them, and its `providerOptions.coldstart` before that
  */
-export function languageModel(source: ModelSource, settings: AnswerOptions = {}): LanguageModelV4 {
+export function languageModel(source: ModelOrPool, settings: AnswerOptions = {}): LanguageModelV4 {
   return {
     specificationVersion: "v4",
     provider: "coldstart",
@@ -61,7 +61,7 @@ export function languageModel(source: ModelSource, settings: AnswerOptions = {})
 }
 
 async function run(
-  source: ModelSource,
+  source: ModelOrPool,
   settings: AnswerOptions,
   call: LanguageModelV4CallOptions,
   emit: (piece: AnswerPiece) => void,
