@@ -38,8 +38,8 @@ export interface ChatColdstartCallOptions extends BaseChatModelCallOptions {
   options?: AnswerOptions;
 }
 
-// As BaseChatModel has it.
-type SchemaOf<Output> = SerializableSchema<Output> | InteropZodType<Output> | Record<string, unknown>;
+/** As `BaseChatModel` has it. */
+export type SchemaOf<Output> = SerializableSchema<Output> | InteropZodType<Output> | Record<string, unknown>;
 
 /** A model of this process for LangChain: `invoke()`, `stream()`, `bindTools()`, `withStructuredOutput()`. */
 export class ChatColdstart extends BaseChatModel<ChatColdstartCallOptions> {

@@ -261,8 +261,8 @@ void Engine::Serve(const Parts& parts) {
   const auto& [adapters, embedder, generator] = parts;
   Clock::time_point last_flush;
   while (!stopping_) {
-    TakeSubmitted(parts);
-    bool urgent = embedder.Turn();
+    bool urgent = TakeSubmitted(parts);
+    urgent = embedder.Turn() || urgent;
     if (generator != nullptr) {
       urgent = generator->Turn() || urgent;
       const std::lock_guard lock(mutex_);
@@ -280,8 +280,8 @@ void Engine::Serve(const Parts& parts) {
   }
 }
 
-// Waits for something to do.
-void Engine::TakeSubmitted(const Parts& parts) {
+// Waits for something to do. True when something happened that the other side should know at once.
+bool Engine::TakeSubmitted(const Parts& parts) {
   const auto& [adapters, embedder, generator] = parts;
   std::deque<Request> requests;
   std::deque<CalibrationRequest> calibrations;
@@ -306,11 +306,12 @@ void Engine::TakeSubmitted(const Parts& parts) {
   if (generator == nullptr) {
     for (const Request& request : requests) RefuseToGenerate(request.id);
     for (const CalibrationRequest& request : calibrations) RefuseToGenerate(request.id);
-    return;
+    return true;
   }
   for (SavedState& saved : states) generator->Restore(std::move(saved));
   for (Request& request : requests) generator->Enqueue(std::move(request));
   for (CalibrationRequest& request : calibrations) generator->Enqueue(std::move(request));
+  return !loading.empty() || !unloading.empty();
 }
 
 void Engine::TakeAdapters(const Parts& parts, const std::deque<AdapterRequest>& loading,
@@ -329,7 +330,6 @@ void Engine::TakeAdapters(const Parts& parts, const std::deque<AdapterRequest>& 
     if (parts.generator != nullptr) parts.generator->LetGo(gone);
     outbox_.Push(AdapterUnloaded{id});
   }
-  if (!loading.empty() || !unloading.empty()) outbox_.Flush();
 }
 
 void Engine::RefuseToGenerate(uint32_t id) {

@@ -85,7 +85,7 @@ class Engine {
   void ReportLoaded(GgufFile header, const llama_model* model, const Generator* generator, const Embedder& embedder,
                     const Projector* projector);
   void Serve(const Parts& parts);
-  void TakeSubmitted(const Parts& parts);
+  bool TakeSubmitted(const Parts& parts);
   void TakeAdapters(const Parts& parts, const std::deque<AdapterRequest>& loading,
                     const std::deque<Unloading>& unloading);
   void RefuseToGenerate(uint32_t id);
