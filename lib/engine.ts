@@ -14,6 +14,7 @@ import {
   type NativeEvent,
   type NativeFinished,
   type NativeLoaded,
+  type NativeMetrics,
   type NativeRequest,
   type NativeScored,
   type NativeStatus,
@@ -157,6 +158,11 @@ export class Engine {
 
   status(): NativeStatus {
     return this.#native.status();
+  }
+
+  /** Also of one that has ended, in this process. */
+  async metrics(): Promise<NativeMetrics> {
+    return this.#native.metrics();
   }
 
   /** Gives up loading and generating; resolves when everything is freed. */

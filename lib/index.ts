@@ -18,6 +18,8 @@ export type {
   UserMessage,
 } from "./chat/messages.js";
 export { defineTool, type Tool, type ToolContext } from "./chat/tools.js";
+export type { Distribution } from "./metrics/histogram.js";
+export type { ModelMetrics } from "./metrics/model-metrics.js";
 export type { AudioPart, ContentPart, ImagePart, MediaPart, TextPart } from "./media.js";
 export { listDevices, type Device } from "./devices.js";
 export { ColdstartError, type ErrorCode } from "./errors.js";

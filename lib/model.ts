@@ -25,6 +25,7 @@ import {
 } from "./generate-options.js";
 import { Generation } from "./generation.js";
 import type { MetadataValue, NativeActivationSquares, NativeCalibration, NativeScored } from "./native.js";
+import { toModelMetrics, type ModelMetrics } from "./metrics/model-metrics.js";
 import { invalidOption, OptionReader } from "./options.js";
 import type { Plan } from "./placement/plan.js";
 import {
@@ -318,6 +319,14 @@ export class Model implements AsyncDisposable {
       threads,
       kvCache: { capacity, used: kvUsed, atWork: kvAtWork, spilledBytes },
     };
+  }
+
+  /**
+   * What it has done since it was loaded: latencies with their percentiles, tokens, requests, the prefix cache. `coldstart/prometheus`
+   * tells it Prometheus. Rejects with `ENGINE_CRASHED` when its process is gone.
+   */
+  async metrics(): Promise<ModelMetrics> {
+    return toModelMetrics(await this.#engine.metrics());
   }
 
   /** True once `dispose()` was called or the engine ended by itself. */

@@ -565,6 +565,41 @@ export interface NativeStatus {
   threads: number;
 }
 
+/** Counts of values in buckets: the bound of bucket i is 2^(lowest + i / perOctave), and the last one has none. */
+export interface NativeHistogram {
+  lowest: number;
+  perOctave: number;
+  counts: Float64Array;
+  sum: number;
+}
+
+/** What an engine has done since it was loaded (native/engine/metrics.h). */
+export interface NativeMetrics {
+  timeToFirstToken: NativeHistogram;
+  interToken: NativeHistogram;
+  endToEnd: NativeHistogram;
+  queue: NativeHistogram;
+  prefill: NativeHistogram;
+  decode: NativeHistogram;
+  promptTokens: NativeHistogram;
+  completionTokens: NativeHistogram;
+  prefilledTokens: number;
+  generatedTokens: number;
+  finished: Record<NativeFinished["reason"], number>;
+  failed: number;
+  refused: number;
+  numericErrors: number;
+  prefixCacheQueries: number;
+  prefixCacheHits: number;
+  preemptions: number;
+  guessedTokens: number;
+  acceptedTokens: number;
+  embeddedTexts: number;
+  embeddedTokens: number;
+  stepTokens: number;
+  stepSeconds: number;
+}
+
 export interface NativeEngine {
   submit(request: NativeRequest): void;
   calibrate(request: NativeCalibration): void;
@@ -575,6 +610,7 @@ export interface NativeEngine {
   unloadAdapter(id: number, adapter: number): void;
   restore(tokens: Int32Array, state: Uint8Array, adapters: [id: number, scale: number][]): void;
   status(): NativeStatus;
+  metrics(): NativeMetrics | Promise<NativeMetrics>;
   stop(): void;
   tokenize(text: string, addSpecial: boolean, parseSpecial: boolean): Promise<number[]>;
   detokenize(tokens: Int32Array, renderSpecial: boolean): Promise<string>;

@@ -154,7 +154,20 @@ describe("bad input", () => {
       });
     }
 
-    for (const bad of ["", [], [1.5], [-1], ["a"], undefined, 5, { length: 1 }, [640], Int32Array.of(-1), [2 ** 31]]) {
+    for (const bad of [
+      "",
+      [],
+      [1.5],
+      [-1],
+      [""],
+      ["a", 7],
+      undefined,
+      5,
+      { length: 1 },
+      [640],
+      Int32Array.of(-1),
+      [2 ** 31],
+    ]) {
       it(`refuses the prompt ${JSON.stringify(bad)}`, () => {
         assert.throws(() => model.generate(bad as Prompt), coldstartError("INVALID_OPTION"));
       });

@@ -33,6 +33,8 @@ describe("loadModel", () => {
         layers: 4,
         embeddingLength: 128,
         generates: true,
+        images: false,
+        audio: false,
         pooling: undefined,
         vocabulary: { size: 640, type: "llama", bos: 1, eos: 2 },
         chatTemplate: undefined,

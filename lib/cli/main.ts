@@ -4,7 +4,7 @@
 
 import { Command, CommanderError } from "commander";
 import { readFileSync } from "node:fs";
-import { ColdstartError } from "../errors.js";
+import type { ColdstartError } from "../errors.js";
 import { EXIT } from "./exit-codes.js";
 
 const { version } = JSON.parse(readFileSync(new URL("../../package.json", import.meta.url), "utf8")) as {
@@ -38,6 +38,7 @@ const commands = new Map<string, () => Promise<{ register: (program: Command, ve
   ["pull", () => import("./commands/pull.js")],
   ["quantize", () => import("./commands/quantize.js")],
   ["run", () => import("./commands/run.js")],
+  ["serve", () => import("./commands/serve.js")],
   ["split", () => import("./commands/split.js")],
   ["verify", () => import("./commands/verify.js")],
   ["worker", () => import("./commands/worker.js")],
@@ -59,10 +60,15 @@ try {
   process.exitCode = report(error);
 }
 
+/** Also of the library as applications have it, which is another file with a class of its own. */
+function isOurs(error: unknown): error is ColdstartError {
+  return error instanceof Error && error.name === "ColdstartError";
+}
+
 /** Says what went wrong and returns the exit code. */
 function report(error: unknown): number {
   if (error instanceof CommanderError) return error.exitCode === 0 ? EXIT.ok : EXIT.usage; // It has said it already.
-  if (error instanceof ColdstartError) {
+  if (isOurs(error)) {
     console.error(`coldstart: ${error.message} [${error.code}]`);
     if (error.code === "ABORTED") return EXIT.interrupted;
     return error.code === "INVALID_OPTION" ? EXIT.usage : EXIT.failure;

@@ -78,6 +78,9 @@ function receive(message: ToChild): void {
     case "detokenize":
       answer(message.call, () => engine?.detokenize(message.tokens, message.renderSpecial));
       break;
+    case "metrics":
+      answer(message.call, () => engine?.metrics());
+      break;
     case "stop":
       stop();
       break;

@@ -26,6 +26,7 @@ export type ToChild =
   | { type: "restore"; tokens: Int32Array; state: Uint8Array; adapters: [id: number, scale: number][] }
   | { type: "tokenize"; call: number; text: string; addSpecial: boolean; parseSpecial: boolean }
   | { type: "detokenize"; call: number; tokens: Int32Array; renderSpecial: boolean }
+  | { type: "metrics"; call: number }
   | { type: "stop" };
 
 export type FromChild =

@@ -9,6 +9,7 @@ import {
   type NativeEngine,
   type NativeEngineOptions,
   type NativeEvent,
+  type NativeMetrics,
   type NativeRequest,
   type NativeStatus,
 } from "../native.js";
@@ -74,6 +75,10 @@ export class RemoteEngine implements NativeEngine {
   /** As it was told last: with every batch of events, and from time to time while there are none. */
   status(): NativeStatus {
     return { ...this.#process.status };
+  }
+
+  metrics(): Promise<NativeMetrics> {
+    return this.#process.child.call((call) => ({ type: "metrics", call }));
   }
 
   stop(): void {

@@ -3,7 +3,8 @@ import { withResolvers } from "../engine.js";
 import { ColdstartError } from "../errors.js";
 import { loadModel } from "../load-model.js";
 import type { LoadOptions } from "../load-options.js";
-import type { Model } from "../model.js";
+import type { ModelMetrics } from "../metrics/model-metrics.js";
+import type { Model, ModelStatus } from "../model.js";
 import { invalidOption, OptionReader } from "../options.js";
 import { asPlanned, heldBy, planBeside, type Held } from "./plan-beside.js";
 import { makeRoom, type Bytes, type Resident } from "./policy.js";
@@ -144,6 +145,16 @@ export class ModelPool extends EventEmitter<PoolEvents> implements AsyncDisposab
       isRemoved: false,
       lacks: [],
     });
+  }
+
+  /** What the models that are loaded have done, and do now. */
+  async metrics(): Promise<{ name: string; metrics: ModelMetrics; status: ModelStatus }[]> {
+    const loaded = [...this.#entries.values()].flatMap(({ name, model }) =>
+      model === undefined || model.disposed ? [] : [{ name, model }],
+    );
+    return Promise.all(
+      loaded.map(async ({ name, model }) => ({ name, metrics: await model.metrics(), status: model.status() })),
+    );
   }
 
   /** Takes a model out of the pool; it is unloaded when nobody uses it. Resolves then. */

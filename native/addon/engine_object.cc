@@ -9,6 +9,7 @@
 
 #include "addon/errors.h"
 #include "addon/events.h"
+#include "addon/metrics.h"
 #include "addon/options.h"
 #include "engine/engine.h"
 #include "engine/tokenizer.h"
@@ -150,6 +151,7 @@ class EngineBinding : public std::enable_shared_from_this<EngineBinding> {
   }
 
   EngineStatus status() const { return engine_->status(); }
+  EngineMetrics metrics() const { return engine_->metrics(); }
 
   // The loaded model's vocabulary. Throws kDisposed when there is none.
   const llama_vocab* Vocab() const { return llama_model_get_vocab(RequireModel().get()); }
@@ -272,8 +274,8 @@ Napi::Function EngineObject::Define(Napi::Env env) {
        InstanceMethod<&EngineObject::Embed>("embed"), InstanceMethod<&EngineObject::LoadAdapter>("loadAdapter"),
        InstanceMethod<&EngineObject::UnloadAdapter>("unloadAdapter"), InstanceMethod<&EngineObject::Cancel>("cancel"),
        InstanceMethod<&EngineObject::Restore>("restore"), InstanceMethod<&EngineObject::Status>("status"),
-       InstanceMethod<&EngineObject::Stop>("stop"), InstanceMethod<&EngineObject::Tokenize>("tokenize"),
-       InstanceMethod<&EngineObject::Detokenize>("detokenize")});
+       InstanceMethod<&EngineObject::Metrics>("metrics"), InstanceMethod<&EngineObject::Stop>("stop"),
+       InstanceMethod<&EngineObject::Tokenize>("tokenize"), InstanceMethod<&EngineObject::Detokenize>("detokenize")});
 }
 
 EngineObject::EngineObject(const Napi::CallbackInfo& info) : Napi::ObjectWrap<EngineObject>(info) {
@@ -348,6 +350,10 @@ Napi::Value EngineObject::Status(const Napi::CallbackInfo& info) {
     object.Set("threads", status.threads);
     return object;
   });
+}
+
+Napi::Value EngineObject::Metrics(const Napi::CallbackInfo& info) {
+  return AtEdge(info.Env(), [&]() -> Napi::Value { return ToJs(info.Env(), binding_->metrics()); });
 }
 
 void EngineObject::Stop(const Napi::CallbackInfo& info) {

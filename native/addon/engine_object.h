@@ -38,6 +38,8 @@ class EngineObject : public Napi::ObjectWrap<EngineObject> {
   void Restore(const Napi::CallbackInfo& info);
   // status(): NativeStatus
   Napi::Value Status(const Napi::CallbackInfo& info);
+  // metrics(): NativeMetrics
+  Napi::Value Metrics(const Napi::CallbackInfo& info);
   // stop(): the event "closed" follows.
   void Stop(const Napi::CallbackInfo& info);
   // tokenize(text, addSpecial, parseSpecial): Promise<number[]>

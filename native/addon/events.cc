@@ -16,17 +16,6 @@ Napi::Object NewEvent(Napi::Env env, const char* type) {
   return object;
 }
 
-const char* ReasonName(FinishReason reason) {
-  switch (reason) {
-    case FinishReason::kStop: return "stop";
-    case FinishReason::kStopString: return "stopString";
-    case FinishReason::kLength: return "length";
-    case FinishReason::kContext: return "context";
-    case FinishReason::kAborted: return "aborted";
-  }
-  return "aborted";
-}
-
 struct ToObject {
   Napi::Env env;
 
@@ -248,6 +237,17 @@ struct ToObject {
 };
 
 }  // namespace
+
+const char* ReasonName(FinishReason reason) {
+  switch (reason) {
+    case FinishReason::kStop: return "stop";
+    case FinishReason::kStopString: return "stopString";
+    case FinishReason::kLength: return "length";
+    case FinishReason::kContext: return "context";
+    case FinishReason::kAborted: return "aborted";
+  }
+  return "aborted";
+}
 
 Napi::Value ToJs(Napi::Env env, const Event& event) { return std::visit(ToObject{env}, event); }
 

@@ -9,4 +9,7 @@ namespace coldstart {
 
 Napi::Value ToJs(Napi::Env env, const Event& event);
 
+// "stop", "length", …
+const char* ReasonName(FinishReason reason);
+
 }  // namespace coldstart

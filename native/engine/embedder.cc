@@ -206,6 +206,8 @@ void Embedder::Run(const std::vector<Piece>& pieces) {
                 "llama.cpp could not read the texts (it returned " + std::to_string(status) + ").",
                 "Set COLDSTART_LOG=error to see its reason.", {{"status", static_cast<double>(status)}});
   }
+  embedded_texts_ += pieces.size();
+  embedded_tokens_ += static_cast<uint64_t>(batch_.size());
   for (const Piece& piece : pieces) {
     if (!piece.work->failed) Take(piece);
   }

@@ -56,6 +56,8 @@ class Embedder {
   void LetGo(std::span<const AdapterMixPtr> mixes);
 
   bool idle() const { return requests_.empty(); }
+  uint64_t embedded_texts() const { return embedded_texts_; }
+  uint64_t embedded_tokens() const { return embedded_tokens_; }
   // What it and the model take; empty without a context.
   std::vector<DeviceMemory> Memory() const;
 
@@ -95,6 +97,8 @@ class Embedder {
   Batch batch_;
   // The flags of the requests in the step that is being computed; read by ggml's threads, too.
   std::vector<const std::atomic<bool>*> computing_;
+  uint64_t embedded_texts_ = 0;
+  uint64_t embedded_tokens_ = 0;
   bool urgent_ = false;
 };
 

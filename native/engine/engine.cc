@@ -50,6 +50,11 @@ EngineStatus Engine::status() const {
   return status_;
 }
 
+EngineMetrics Engine::metrics() const {
+  const std::lock_guard lock(mutex_);
+  return metrics_;
+}
+
 void Engine::Submit(Request request) {
   const std::lock_guard lock(mutex_);
   submitted_.push_back(std::move(request));
@@ -260,24 +265,33 @@ void Engine::ReportLoaded(GgufFile header, const llama_model* model, const Gener
 void Engine::Serve(const Parts& parts) {
   const auto& [adapters, embedder, generator] = parts;
   Clock::time_point last_flush;
+  Clock::time_point last_metrics;
   while (!stopping_) {
     bool urgent = TakeSubmitted(parts);
     urgent = embedder.Turn() || urgent;
-    if (generator != nullptr) {
-      urgent = generator->Turn() || urgent;
-      const std::lock_guard lock(mutex_);
-      status_ = generator->status();
-    } else {
-      urgent = urgent || embedder.idle();
-    }
+    urgent = (generator == nullptr ? embedder.idle() : generator->Turn()) || urgent;
     // Waking JavaScript costs a system call here and a turn of its event loop there, together as much as a step of a
     // small model: so it is not done for each.
     constexpr auto kInterval = std::chrono::microseconds(500);
     const Clock::time_point now = Clock::now();
+    // Of many kilobytes; after what is told at once they must not be older.
+    constexpr auto kMetricsInterval = std::chrono::milliseconds(5);
+    const bool with_metrics = urgent || now - last_metrics >= kMetricsInterval;
+    if (with_metrics) last_metrics = now;
+    PublishStatus(parts, with_metrics);
     if (!urgent && now - last_flush < kInterval) continue;
     outbox_.Flush();
     last_flush = now;
   }
+}
+
+void Engine::PublishStatus(const Parts& parts, bool with_metrics) {
+  const std::lock_guard lock(mutex_);
+  if (parts.generator != nullptr) status_ = parts.generator->status();
+  if (!with_metrics) return;
+  if (parts.generator != nullptr) metrics_ = parts.generator->metrics();
+  metrics_.embedded_texts = parts.embedder.embedded_texts();
+  metrics_.embedded_tokens = parts.embedder.embedded_tokens();
 }
 
 // Waits for something to do. True when something happened that the other side should know at once.

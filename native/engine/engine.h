@@ -46,6 +46,7 @@ class Engine {
   // Likewise its projector; null when there is none, too.
   std::shared_ptr<const Projector> projector() const;
   EngineStatus status() const;
+  EngineMetrics metrics() const;
 
   void Submit(Request request);
   // RequestProgress*, then Calibrated or Failed.
@@ -89,6 +90,7 @@ class Engine {
   void TakeAdapters(const Parts& parts, const std::deque<AdapterRequest>& loading,
                     const std::deque<Unloading>& unloading);
   void RefuseToGenerate(uint32_t id);
+  void PublishStatus(const Parts& parts, bool with_metrics);
 
   EngineOptions options_;
   Outbox outbox_;
@@ -97,7 +99,7 @@ class Engine {
   std::vector<LoadedAdapter> loaded_adapters_;  // likewise
   std::vector<std::string> notes_;              // likewise
 
-  mutable std::mutex mutex_;  // guards the next eleven
+  mutable std::mutex mutex_;  // guards the next twelve
   std::condition_variable changed_;
   std::deque<Request> submitted_;
   std::deque<CalibrationRequest> calibrations_;
@@ -109,6 +111,7 @@ class Engine {
   ModelPtr model_;
   std::shared_ptr<const Projector> projector_;
   EngineStatus status_;
+  EngineMetrics metrics_;
 
   std::thread thread_;  // last: starts when everything above is there
 };

@@ -17,9 +17,11 @@ constexpr uint32_t kHeadroom = 16;
 // Tokens that waiting for another request to compute them must save.
 constexpr uint32_t kWorthWaiting = 32;
 
-double Milliseconds(Clock::time_point from, Clock::time_point to) {
-  return std::chrono::duration<double, std::milli>(to - from).count();
+double Seconds(Clock::time_point from, Clock::time_point to) {
+  return std::chrono::duration<double>(to - from).count();
 }
+
+double Milliseconds(Clock::time_point from, Clock::time_point to) { return 1000 * Seconds(from, to); }
 
 size_t CommonPrefix(const std::vector<llama_token>& a, const std::vector<llama_token>& b, size_t at_most) {
   const size_t length = std::min({a.size(), b.size(), at_most});
@@ -148,6 +150,7 @@ void Generator::Enqueue(Request request) {
     });
     waiting_.insert(place, std::move(job));
   } catch (...) {
+    ++metrics_.failed;
     outbox_.Push(Failed{id, CurrentError("Starting the generation")});
     urgent_ = true;
   }
@@ -311,6 +314,9 @@ void Generator::Start(JobPtr job, KvCache::Lease lease) {
   if (!job->started) {
     job->started = Clock::now();
     job->cached = lease.cached;
+    metrics_.prefix_cache_queries += job->tokens.size();
+    metrics_.prefix_cache_hits += lease.cached;
+    metrics_.queue.Add(Seconds(job->request.submitted, *job->started));
   }
   live_.push_back(std::move(job));
   if (live_.back()->pending() == 0) FinishPrefill(*live_.back());
@@ -366,6 +372,7 @@ void Generator::FinishPrefill(Job& job) {
 void Generator::Shift(Job& job) {
   Preempt(job);
   --job.preemptions;
+  --metrics_.preemptions;
   DropOlderHalf(job);
 }
 
@@ -389,6 +396,7 @@ void Generator::PreemptOne() {
 
 void Generator::Preempt(Job& job) {
   ++job.preemptions;
+  ++metrics_.preemptions;
   cache_.Release(job.sequence, /*keep=*/true, options_.deterministic ? job.prefilled : UINT32_MAX);
   job.sequence = -1;
   FreeSlot(job);
@@ -429,10 +437,21 @@ void Generator::Finish(Job& job, FinishReason reason) {
       .first_token_ms = job.first_token ? Milliseconds(job.request.submitted, first) : -1,
       .decode_ms = job.first_token ? Milliseconds(first, job.last_token) : 0,
   });
+  ++metrics_.finished[static_cast<size_t>(reason)];
+  metrics_.end_to_end.Add(Seconds(job.request.submitted, now));
+  metrics_.prompt_tokens.Add(static_cast<double>(job.request.prompt.size()));
+  metrics_.completion_tokens.Add(static_cast<double>(job.generated));
+  if (job.first_token) {
+    metrics_.prefill.Add(Seconds(started, first));
+    metrics_.decode.Add(Seconds(first, job.last_token));
+  }
   Release(job, /*keep=*/true);
 }
 
 void Generator::Fail(Job& job, const Error& error) {
+  ++(error.code() == ErrorCode::kQueueFull      ? metrics_.refused
+     : error.code() == ErrorCode::kNumericError ? metrics_.numeric_errors
+                                                : metrics_.failed);
   outbox_.Push(Failed{job.request.id, error});
   Release(job, /*keep=*/false);
 }

@@ -20,6 +20,7 @@
 #include "engine/job.h"
 #include "engine/kv_cache.h"
 #include "engine/media_encoder.h"
+#include "engine/metrics.h"
 #include "engine/outbox.h"
 #include "engine/request.h"
 #include "engine/speculator.h"
@@ -72,6 +73,7 @@ class Generator {
   // Nothing to do, as long as nothing comes and no picture or recording that is waited for is encoded.
   bool idle() const { return live_.empty() && waiting_.size() == for_media_ && calibrations_.empty(); }
   EngineStatus status() const;
+  const EngineMetrics& metrics() const { return metrics_; }
   // What it and the model take, the draft model included.
   std::vector<DeviceMemory> Memory() const;
   uint32_t kv_cells() const { return cache_.capacity(); }
@@ -173,6 +175,7 @@ class Generator {
   // The flags of the requests in the batch that is being computed; read by ggml's threads, too.
   std::vector<const std::atomic<bool>*> computing_;
   AdapterMixPtr turn_;  // what this step is computed with, unless each request has its own
+  EngineMetrics metrics_;
   uint64_t steps_ = 0;
   uint64_t gpu_sampled_ = 0;
   bool urgent_ = false;

@@ -209,6 +209,7 @@ void Generator::RunBatch(const std::vector<Grant>& grants) {
     }
   }
 
+  const Clock::time_point begin = Clock::now();
   int32_t status = 0;
   try {
     active_.Use(context_.get(), grants.front().job->mix);
@@ -221,6 +222,8 @@ void Generator::RunBatch(const std::vector<Grant>& grants) {
   computing_.clear();
   if (status == 2) return UndoBatch(grants);
   if (status != 0) return FailAll(StepError(status));
+  metrics_.step_tokens += static_cast<uint64_t>(batch_.size());
+  metrics_.step_seconds += std::chrono::duration<double>(Clock::now() - begin).count();
   if (observed) speculator_->Observe(batch_by_slot_);
   ScoreRows(scored);
   for (const auto& [job, granted] : grants) {
@@ -231,6 +234,7 @@ void Generator::RunBatch(const std::vector<Grant>& grants) {
     cache_.Append(job->sequence, std::span(job->tokens).subspan(job->computed, tokens), reusable);
     job->computed += tokens;
     if (!decoding && !job->scorer) job->prefilled = job->computed;
+    if (!decoding) metrics_.prefilled_tokens += tokens;
     if (job->pending() == 0 && job->prefill_only()) FinishPrefill(*job);
     if (!cuttable_ && job->pending() == 1 && job->generated == 0) cache_.Checkpoint(job->sequence);
   }
@@ -289,6 +293,7 @@ void Generator::RunMedia(Job& job) {
   cache_.Append(job.sequence, std::span(job.tokens).subspan(media.begin, rows));
   job.computed += rows;
   job.prefilled = job.computed;
+  metrics_.prefilled_tokens += rows;
   if (sampled) return SampleRows({{&job, static_cast<int32_t>(last) - 1}});
   if (job.pending() == 0 && job.prefill_only()) FinishPrefill(job);
 }
@@ -399,6 +404,8 @@ void Generator::DeliverAll(Job& job, std::vector<Sample> samples) {
     speculator_->Accept(static_cast<uint32_t>(job.slot), right, job.computed);
     job.guessed += guessed;
     job.accepted += right;
+    metrics_.guessed_tokens += guessed;
+    metrics_.accepted_tokens += right;
     job.guess_length.Observe(guessed, right);
     job.guess.clear();
   }
@@ -409,8 +416,12 @@ void Generator::DeliverAll(Job& job, std::vector<Sample> samples) {
 
 void Generator::Deliver(Job& job, Sample sample) {
   if (llama_vocab_is_eog(vocab_, sample.token)) return Finish(job, FinishReason::kStop);
-  job.last_token = Clock::now();
-  if (!job.first_token) {
+  const Clock::time_point before = std::exchange(job.last_token, Clock::now());
+  const bool is_first = !job.first_token;
+  const std::chrono::duration<double> waited = job.last_token - (is_first ? job.request.submitted : before);
+  (is_first ? metrics_.time_to_first_token : metrics_.inter_token).Add(waited.count());
+  ++metrics_.generated_tokens;
+  if (is_first) {
     job.first_token = job.last_token;
     urgent_ = true;
   }
