@@ -96,10 +96,12 @@ export async function createServer(source: ServerSource, options: ServerOptions 
   let isDraining = false;
   if (options.cors && options.cors.length > 0) await app.register(cors, { origin: [...options.cors] });
   answerErrors(app);
-  const registry = createMetrics(source, typeof options.metrics === "object" ? options.metrics : {});
+  const isTold = options.metrics !== false || options.metricsPort !== undefined;
+  const told = typeof options.metrics === "object" ? options.metrics : {};
+  const registry = isTold ? createMetrics(source, told) : undefined;
   addRoutes(app, { models, registry, options, end: end.signal, isClosing });
   const metrics = options.metricsPort === undefined ? undefined : Fastify();
-  if (metrics) answerMetrics(metrics, registry);
+  if (metrics && registry) answerMetrics(metrics, registry);
   await app.listen({ host, port });
   await metrics?.listen({ host: "127.0.0.1", port: options.metricsPort ?? 0 }).catch(async (error: unknown) => {
     await app.close();
@@ -154,7 +156,8 @@ function answerMetrics(app: FastifyInstance, registry: Registry): void {
 
 interface Parts {
   models: Models;
-  registry: Registry;
+  /** What Prometheus is told. */
+  registry: Registry | undefined;
   options: ServerOptions;
   /** Ends what is under way. */
   end: AbortSignal;
@@ -179,7 +182,7 @@ function addRoutes(app: FastifyInstance, { models, registry, options, end, isClo
       if (!keys.isOpen) keys.check(request.headers.authorization);
       next();
     });
-    if (options.metrics !== false) answerMetrics(guarded, registry);
+    if (registry && options.metrics !== false) answerMetrics(guarded, registry);
     guarded.get("/v1/models", () => ({ object: "list", data: models.names.map(toModel) }));
     guarded.get<{ Params: { name: string } }>("/v1/models/:name", ({ params }) => {
       if (models.names.includes(params.name)) return toModel(params.name);
