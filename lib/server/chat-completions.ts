@@ -16,6 +16,7 @@ import {
   type ToolChoiceBody,
 } from "./options.js";
 import type { Exchange } from "./exchange.js";
+import { resultsOf, stream } from "./several.js";
 
 export interface ChatBody extends SamplingBody {
   model?: string;
@@ -44,7 +45,7 @@ export async function chatCompletions(body: ChatBody, exchange: Exchange): Promi
       options.seed === undefined || i === 0 ? {} : { seed: options.seed + i };
     const answers = Array.from({ length: body.n ?? 1 }, (_, i) => model.answer(messages, { ...options, ...seeds(i) }));
     const about = { id: `chatcmpl-${randomUUID()}`, created: Math.floor(Date.now() / 1000), model: name };
-    return body.stream ? stream(answers, about, body, exchange) : whole(answers, about, body);
+    return body.stream ? toStream(answers, about, body, exchange) : whole(answers, about, body);
   });
 }
 
@@ -76,7 +77,7 @@ function toOptions(body: ChatBody, { defaults, signal }: Exchange): AnswerOption
 }
 
 async function whole(answers: Answer[], about: About, body: ChatBody) {
-  const results = await all(answers);
+  const results = await resultsOf(answers);
   return {
     ...about,
     object: "chat.completion",
@@ -90,17 +91,7 @@ async function whole(answers: Answer[], about: About, body: ChatBody) {
   };
 }
 
-/** When one fails, the others need not go on. */
-async function all(answers: Answer[]): Promise<AnswerResult[]> {
-  try {
-    return await Promise.all(answers.map((answer) => answer.result));
-  } catch (error) {
-    for (const answer of answers) answer.cancel();
-    throw error;
-  }
-}
-
-async function stream(answers: Answer[], about: About, body: ChatBody, exchange: Exchange): Promise<undefined> {
+function toStream(answers: Answer[], about: About, body: ChatBody, exchange: Exchange): Promise<undefined> {
   const withUsage = body.stream_options?.include_usage === true;
   const chunk = (choices: unknown[], usage: unknown = null) => ({
     ...about,
@@ -108,36 +99,23 @@ async function stream(answers: Answer[], about: About, body: ChatBody, exchange:
     choices,
     ...(withUsage && { usage }),
   });
-  // What is wrong with a request comes as an error, and not as a stream that begins well.
-  const first = await Promise.all(
-    answers
-      .map((answer) => answer[Symbol.asyncIterator]())
-      .map(async (pieces) => ({ pieces, next: await pieces.next() })),
+  return stream(
+    answers,
+    exchange,
+    (events, index) => {
+      const send = (delta: unknown, finish: string | null = null, logprobs: unknown = null) =>
+        events.send(chunk([{ index, delta, logprobs, finish_reason: finish }]));
+      const begun = new Set<number>();
+      return {
+        begin: () => send({ role: "assistant", content: "" }),
+        piece: (piece) => send(toDelta(piece, begun)),
+        end: (result) => send({}, toFinishReason(result.finishReason), body.logprobs ? toLogprobs(result) : null),
+      };
+    },
+    async (events, results) => {
+      if (withUsage) await events.send(chunk([], toUsage(results.map(({ usage }) => usage))));
+    },
   );
-  const events = exchange.begin();
-  try {
-    const results = await Promise.all(
-      first.map(async ({ pieces, next }, index) => {
-        const send = (delta: unknown, finish: string | null = null, logprobs: unknown = null) =>
-          events.send(chunk([{ index, delta, logprobs, finish_reason: finish }]));
-        await send({ role: "assistant", content: "" });
-        const begun = new Set<number>();
-        for (let one = next; !one.done; one = await pieces.next()) await send(toDelta(one.value, begun));
-        const result = await (answers[index] as Answer).result;
-        exchange.checkWhole();
-        await send({}, toFinishReason(result.finishReason), body.logprobs ? toLogprobs(result) : null);
-        return result;
-      }),
-    );
-    if (withUsage) await events.send(chunk([], toUsage(results.map(({ usage }) => usage))));
-    await events.send("[DONE]");
-  } catch (error) {
-    for (const answer of answers) answer.cancel();
-    await events.fail(error);
-  } finally {
-    events.end();
-  }
-  return undefined;
 }
 
 /** @param begun calls whose id and name were told */

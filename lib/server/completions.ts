@@ -12,6 +12,7 @@ import {
   type ResponseFormatBody,
   type SamplingBody,
 } from "./options.js";
+import { resultsOf, stream } from "./several.js";
 
 export interface CompletionBody extends SamplingBody {
   model?: string;
@@ -60,8 +61,8 @@ export async function completions(body: CompletionBody, exchange: Exchange): Pro
       created: Math.floor(Date.now() / 1000),
       model: name,
     };
-    if (body.stream) return stream(generations, echoOf, about, body, exchange);
-    const results = await all(generations);
+    if (body.stream) return toStream(generations, echoOf, about, body, exchange);
+    const results = await resultsOf(generations);
     return {
       ...about,
       choices: results.map((result, index) => ({
@@ -81,16 +82,7 @@ function toPrompts(prompt: CompletionBody["prompt"]): (string | number[])[] {
   return typeof prompt[0] === "number" ? [prompt as number[]] : (prompt as (string | number[])[]);
 }
 
-async function all(generations: Generation[]): Promise<GenerationResult[]> {
-  try {
-    return await Promise.all(generations.map((generation) => generation.result));
-  } catch (error) {
-    for (const generation of generations) generation.cancel();
-    throw error;
-  }
-}
-
-async function stream(
+function toStream(
   generations: Generation[],
   echoOf: (index: number) => string,
   about: object,
@@ -98,37 +90,25 @@ async function stream(
   exchange: Exchange,
 ): Promise<undefined> {
   const withUsage = body.stream_options?.include_usage === true;
-  const first = await Promise.all(
-    generations.map(async (generation) => {
-      const chunks = generation[Symbol.asyncIterator]();
-      return { chunks, next: await chunks.next() };
-    }),
+  const chunk = (choices: unknown[], usage: unknown = null) => ({ ...about, choices, ...(withUsage && { usage }) });
+  return stream(
+    generations,
+    exchange,
+    (events, index) => {
+      const tell = (text: string, logprobs: GenerationChunk["logprobs"], finish: string | null) =>
+        events.send(chunk([{ index, text, logprobs: toLogprobs(logprobs), finish_reason: finish }]));
+      return {
+        begin: async () => {
+          if (echoOf(index) !== "") await tell(echoOf(index), undefined, null);
+        },
+        piece: ({ text, logprobs }) => tell(text, logprobs, null),
+        end: ({ finishReason }) => tell("", undefined, toFinishReason(finishReason)),
+      };
+    },
+    async (events, results) => {
+      if (withUsage) await events.send(chunk([], usageOf(results, body.n ?? 1)));
+    },
   );
-  const events = exchange.begin();
-  const send = (choices: unknown[], usage: unknown = null) =>
-    events.send({ ...about, choices, ...(withUsage && { usage }) });
-  try {
-    const results = await Promise.all(
-      first.map(async ({ chunks, next }, index) => {
-        const tell = (text: string, logprobs: GenerationChunk["logprobs"], finish: string | null) =>
-          send([{ index, text, logprobs: toLogprobs(logprobs), finish_reason: finish }]);
-        if (echoOf(index) !== "") await tell(echoOf(index), undefined, null);
-        for (let one = next; !one.done; one = await chunks.next()) await tell(one.value.text, one.value.logprobs, null);
-        const result = await (generations[index] as Generation).result;
-        exchange.checkWhole();
-        await tell("", undefined, toFinishReason(result.finishReason));
-        return result;
-      }),
-    );
-    if (withUsage) await send([], usageOf(results, body.n ?? 1));
-    await events.send("[DONE]");
-  } catch (error) {
-    for (const generation of generations) generation.cancel();
-    await events.fail(error);
-  } finally {
-    events.end();
-  }
-  return undefined;
 }
 
 /** Of several prompts all are counted, each once. */

@@ -77,22 +77,29 @@ AdapterMixPtr Adapters::Mix(std::span<const AdapterUse> uses) {
 }
 
 void ActiveAdapters::Use(llama_context* context, const AdapterMixPtr& mix) {
-  if (mix_ == mix) return;
-  const bool had_directions = mix_ != nullptr && !SumOfDirections(*mix_).empty();
+  if (mix_ == mix && complete_) return;
   std::vector<llama_adapter_lora*> loras;
   std::vector<float> scales;
+  std::vector<float> directions;
   if (mix != nullptr) {
     for (const auto& [adapter, scale] : mix->parts) {
       if (adapter->is_control_vector()) continue;
       loras.push_back(adapter->lora());
       scales.push_back(scale);
     }
+    directions = SumOfDirections(*mix);
   }
+  // Kept whatever fails, as the context holds pointers into it; and the one before, until it holds them no more.
+  const AdapterMixPtr before = std::exchange(mix_, mix);
+  complete_ = false;
   llama_set_adapters_lora(context, loras.data(), loras.size(), scales.data());
-  std::vector<float> directions = mix == nullptr ? std::vector<float>() : SumOfDirections(*mix);
-  mix_ = nullptr;  // unless all goes well, what is set must be set again
-  if (had_directions || !directions.empty()) SetDirections(context, std::move(directions));
-  mix_ = mix;
+  if (has_directions_ || !directions.empty()) {
+    has_directions_ = true;
+    const bool none = directions.empty();
+    SetDirections(context, std::move(directions));
+    has_directions_ = !none;
+  }
+  complete_ = true;
 }
 
 void ActiveAdapters::LetGo(llama_context* context, std::span<const AdapterMixPtr> mixes) {

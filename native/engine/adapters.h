@@ -58,13 +58,15 @@ class Adapters {
 // What a context computes with.
 class ActiveAdapters {
  public:
-  // Throws kOutOfMemory.
+  // Throws kOutOfMemory: then what is set is set anew by the next call.
   void Use(llama_context* context, const AdapterMixPtr& mix);
   // Uses none of these any more.
   void LetGo(llama_context* context, std::span<const AdapterMixPtr> mixes);
 
  private:
-  AdapterMixPtr mix_;  // null: the model alone
+  AdapterMixPtr mix_;     // null: the model alone
+  bool complete_ = true;  // all of it was set
+  bool has_directions_ = false;
 };
 
 }  // namespace coldstart
